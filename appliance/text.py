@@ -1,0 +1,58 @@
+"""What operators read, in Korean and in English.
+
+Code writes the English template; ``korean.json`` beside this file holds the Korean one under it.
+``tests/test_text.py`` keeps the two complete: every literal given to ``text()`` must have its Korean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Language = Literal["ko", "en"]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A sentence that is put into words only when somebody reads it."""
+
+    template: str
+    values: Mapping[str, object] = field(default_factory=dict)
+
+    def render(self, language: Language = "en") -> str:
+        """Put the sentence into words; nested ``Text`` values follow the same language."""
+        template = _korean().get(self.template, self.template) if language == "ko" else self.template
+        words = {
+            name: value.render(language) if isinstance(value, Text) else value
+            for name, value in self.values.items()
+        }
+        return template.format(**words)
+
+    def __str__(self) -> str:
+        return self.render("en")
+
+
+def text(template: str, /, **values: object) -> Text:
+    """Make a ``Text``: ``template`` in ``str.format`` form, English, a literal."""
+    return Text(template, values)
+
+
+def choose_language(environment: Mapping[str, str] = os.environ) -> Language:
+    """Choose Korean where ``LANG`` asks for it and the console can draw Hangul (not ``TERM=linux``)."""
+    locale = environment.get("LC_ALL") or environment.get("LC_MESSAGES") or environment.get("LANG") or ""
+    return "ko" if locale.startswith("ko") and environment.get("TERM") != "linux" else "en"
+
+
+@cache
+def _korean() -> Mapping[str, str]:
+    catalogue: dict[str, str] = json.loads(
+        resources.files("appliance").joinpath("korean.json").read_text("utf-8")
+    )
+    return catalogue
