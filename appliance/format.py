@@ -83,7 +83,7 @@ class Environment(Value, frozen=True):
 
     name: Name
     python: Annotated[str, Meta(pattern=r"^3\.[0-9]{1,2}$")]
-    platform: Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,60}$")]
+    platform: Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,60}$")]
     wheels: Annotated[tuple[Wheel, ...], Meta(min_length=1)]
 
     @property
@@ -126,6 +126,12 @@ class Owned(Value, frozen=True):
     users: tuple[AccountName, ...] = ()
     paths: tuple[HostPath, ...] = ()
     nftables: tuple[AccountName, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a path that does not carry Banip's name: removal must not reach what is not ours."""
+        for path in self.paths:
+            if "banip" not in path:
+                _fail(f"the path {path} does not carry banip in its name")
 
 
 class UnitActive(Value, frozen=True, tag="unit", tag_field="kind"):
@@ -264,12 +270,30 @@ def release_to_bytes(release: Release) -> bytes:
     return canonical_json(release)
 
 
+class _Numbered(Struct):
+    """The one member that every format keeps."""
+
+    format: int
+
+
+def check_format(number: int, bridge: str = "?") -> None:
+    """Refuse another format than the one this appliance reads, naming the bridge release."""
+    if number != FORMAT:
+        raise UnfitServer(
+            text("the bundle has format {number}, which this appliance cannot read", number=number),
+            expected=FORMAT,
+            seen=number,
+            remedy=text("install the bridge release {bridge} first, then this bundle", bridge=bridge),
+        )
+
+
 def release_from_bytes(data: bytes) -> Release:
     """Parse ``release.json`` after its digest was found in signed metadata.
 
     Raises ``UnfitServer`` for another format, ``Tampered`` for anything that is not exactly what
     ``release_to_bytes`` writes (which leaves no room for duplicate keys).
     """
+    check_format(decode_json(data, _Numbered, RELEASE_TARGET).format)
     release = decode_json(data, Release, RELEASE_TARGET)
     if release_to_bytes(release) != data:
         raise Tampered(text("release.json is not in canonical form"), where=RELEASE_TARGET)
@@ -283,7 +307,7 @@ def decode_json(data: bytes, kind: type[_T], where: str) -> _T:
     """Decode trusted JSON into ``kind``; ``Tampered`` names the JSON path of what does not fit."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Tampered(text("{name} does not have the form it must have", name=where), seen=error) from error
 
 
@@ -332,14 +356,7 @@ def check_format_line(line: bytes) -> None:
     match = _FORMAT_LINE.fullmatch(line)
     if match is None:
         raise Untrusted(text("this file is not a Banip bundle"), where=FORMAT_MEMBER)
-    if int(match[1]) != FORMAT:
-        bridge = (match[2] or b"?").decode()
-        raise UnfitServer(
-            text("the bundle has format {number}, which this appliance cannot read", number=int(match[1])),
-            expected=FORMAT,
-            seen=int(match[1]),
-            remedy=text("install the bridge release {bridge} first, then this bundle", bridge=bridge),
-        )
+    check_format(int(match[1]), (match[2] or b"?").decode())
 
 
 # --- Envelopes: the only thing parsed before it is trusted ----------------------------------------------

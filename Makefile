@@ -1,0 +1,94 @@
+# `make` lists the targets. One variable of the environment matters to all of them:
+#
+#   BANIP_CACHE   folder for what is slow to make and the same every time: the closed servers' minimal Debian
+#                 (315 MB), its kernel. Default: ~/.cache/banip. May be removed at any time between runs.
+#
+# CI=true turns every skipped test into a failed one.
+
+SHELL := /bin/bash
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := requirements-dev.txt
+# Another lock, another PYTHON or another place: another environment, made from nothing.
+KEY := $(shell { cat $(LOCK); echo $(PYTHON) $(CURDIR); } | sha256sum | cut -c1-16)
+READY := $(VENV)/.ready-$(KEY)
+# For a recipe's own programs only: a PATH for all would let .venv make itself.
+INSIDE := PATH="$(CURDIR)/$(BIN):$$PATH"
+PACKAGES := $(shell sed 's/ *\#.*//' packages.debian)
+UNIT := not server and not qemu and not slow
+# Skipped tests are listed one by one at the end, with what they lack.
+PYTEST := $(INSIDE) python -m pytest -n $(WORKERS) --dist loadgroup --no-fold-skipped
+
+.PHONY: help
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: setup
+setup: packages $(READY)  ## system packages (root; otherwise names what is missing) and .venv as locked
+
+.PHONY: packages
+packages:
+	@present=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(PACKAGES) 2>/dev/null | sed -n 's/ installed$$//p' || true)
+	missing=$$(comm -23 <(printf '%s\n' $(PACKAGES) | sort) <(sort <<<"$$present") | xargs)
+	# Without lists the guest's kernel cannot be fetched, even where every package is present.
+	if [[ -z $$missing ]] && { compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || [[ $$(id -u) != 0 ]]; }; then exit; fi
+	if [[ $$(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
+		if [[ -z $$missing ]]; then exit; fi
+		echo "Missing Debian packages: $$missing"
+		echo "Tests that need them are skipped and listed at the end; root runs: apt-get install $$missing"
+		exit
+	fi
+	echo "Installing Debian packages: $${missing:-none, only their lists}"
+	export DEBIAN_FRONTEND=noninteractive
+	# A source that we do not need may be broken; whether ours are there is seen by the install.
+	apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 update || echo "apt-get update had errors; going on"
+	if [[ -n $$missing ]]; then
+		apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install --yes --no-install-recommends $$missing
+	fi
+
+$(READY): | packages
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+		echo "$(PYTHON) is older than 3.11 or missing; name another: make PYTHON=python3.12 ..."; exit 1; }
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r $(LOCK)
+	touch $@
+
+.PHONY: check
+check: static  ## the two-minute loop: lint, types, roles, unit tests
+	@$(PYTEST) -m "$(UNIT)" --timeout 120
+
+.PHONY: test
+test: static  ## everything: check, closed servers (root) and guests under QEMU
+	@$(PYTEST) --timeout 900
+
+.PHONY: static
+static: setup
+	@$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	if [[ -d playbooks ]]; then LC_ALL=C.UTF-8 $(INSIDE) ansible-lint --offline --strict playbooks; fi
+
+.PHONY: format
+format: setup  ## put the code into ruff's form and mend what it can
+	@$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: lock
+lock: setup  ## pin the development environment anew from pyproject.toml (needs an index)
+	@$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
+		--generate-hashes --upgrade --no-emit-index-url --no-annotate --quiet \
+		--custom-compile-command "make lock" --output-file $(LOCK)
+
+.PHONY: clean
+clean:  ## remove what these targets made here (BANIP_CACHE and built bundles stay)
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .ansible
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

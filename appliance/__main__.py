@@ -1,0 +1,336 @@
+"""The server's command line: parse, one call, one render. Only this module prints and exits."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import traceback
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from appliance import inventory
+from appliance.errors import BanipError, UnfitServer, Untrusted
+from appliance.operation import Event, StepFailed, carry_out_rest
+from appliance.plan import plan_for
+from appliance.release import DEFAULT_ROOT, Server, installed, load
+from appliance.session import Session
+from appliance.text import choose_language, text
+from appliance.verify import first_trust
+
+if TYPE_CHECKING:
+    from appliance.operation import Outcome
+    from appliance.state import FirstContact
+    from appliance.text import Language
+
+BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
+EXPIRED = click.option(
+    "--accept-expired",
+    metavar="RELEASE",
+    help="Take a release whose time is over: type its id. It is logged.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--root", type=click.Path(path_type=Path), default=DEFAULT_ROOT, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
+@click.option("--lang", type=click.Choice(["ko", "en"]), default=None, help="Language of messages.")
+@click.pass_context
+def cli(context: click.Context, root: Path, lang: Language | None, *, as_json: bool) -> None:
+    r"""Check, install, upgrade and audit what the media carry in.
+
+    \b
+    Examples:
+      appliance verify /media/usb/minimal-1.0.0.tar
+      appliance install /media/usb/minimal-1.0.0.tar
+      appliance status --json
+    """
+    # --root may be relative; units and release scripts need the one true path
+    server = Server(root.resolve())
+    first_contact = (context.obj or {}).get("first_contact")
+    context.obj = Session(
+        server, as_json, lang or choose_language(), first_contact, click.echo, partial(click.echo, err=True)
+    )
+
+
+@cli.command("verify")
+@BUNDLE
+@EXPIRED
+@click.pass_obj
+def verify_command(session: Session, bundle: Path, accept_expired: str | None) -> None:
+    r"""Judge a bundle and read all of it; write nothing.
+
+    \b
+    Example:
+      python3 -I appliance.pyz verify /media/usb/minimal-1.0.0.tar
+    """
+    with session.judged(bundle, accept_expired) as (trusted, carrier):
+        session.check_content(trusted, carrier)
+        words = text(
+            "{release} is whole and trusted: root version {root}, counter {counter}",
+            release=trusted.release.id,
+            root=trusted.root_version,
+            counter=trusted.release.counter,
+        )
+        session.result(words, inventory.of_bundle(trusted))
+
+
+@cli.command("import")
+@BUNDLE
+@EXPIRED
+@click.pass_obj
+def import_command(session: Session, bundle: Path, accept_expired: str | None) -> None:
+    r"""Read a bundle into the store, once, and change nothing else.
+
+    \b
+    Example:
+      appliance import /media/usb/minimal-1.1.0.tar
+    """
+    with session.accepted(bundle, accept_expired) as (trusted, carrier, _lock):
+        receipt = session.bring_in(trusted, carrier)
+        session.result(text("{release} is in the store", release=trusted.release.id), receipt)
+
+
+@cli.command()
+@BUNDLE
+@EXPIRED
+@click.pass_obj
+def preflight(session: Session, bundle: Path, accept_expired: str | None) -> None:
+    r"""Say whether this server can take the bundle, and why not.
+
+    \b
+    Example:
+      appliance preflight /media/usb/minimal-1.0.0.tar
+    """
+    with session.judged(bundle, accept_expired) as (trusted, _carrier):
+        release = trusted.release
+        for finding in session.findings(release):
+            session.say(Event("finding", finding.happened, {"id": finding.id, "level": finding.level}))
+        session.require_fit(release)
+        session.result(text("this server can take {release}", release=release.id), {"release": release.id})
+
+
+@cli.command()
+@BUNDLE
+@EXPIRED
+@click.pass_obj
+def plan(session: Session, bundle: Path, accept_expired: str | None) -> None:
+    r"""Show what install or upgrade would do, step by step; do nothing.
+
+    \b
+    Example:
+      appliance plan /media/usb/minimal-1.1.0.tar
+    """
+    with session.judged(bundle, accept_expired) as (trusted, _carrier):
+        now = installed(session.server)
+        old = load(session.server, now.release, session.trust()).release if now else None
+        wanted = plan_for(old, trusted.release, now.previous if now else None)
+        missing = session.server.store.missing(trusted.release.blobs)
+        bytes_to_read = sum(blob.size_bytes for blob in missing)
+        words = text("read {count} blobs ({size} bytes)", count=len(missing), size=bytes_to_read)
+        session.say(Event("import", words, {"blobs": len(missing), "bytes": bytes_to_read}))
+        for step in wanted.steps:
+            session.say(Event("step", step.describe(), msgspec.to_builtins(step)))
+        words = text("{operation}: {count} steps", operation=wanted.operation, count=len(wanted.steps))
+        session.result(words, msgspec.to_builtins(wanted))
+
+
+@cli.command()
+@BUNDLE
+@EXPIRED
+@click.pass_obj
+def install(session: Session, bundle: Path, accept_expired: str | None) -> None:
+    r"""Install a bundle, or bring this server to it; run it again after any interruption.
+
+    \b
+    Example:
+      python3 -I appliance.pyz install /media/usb/minimal-1.0.0.tar
+    """
+    _apply(session, bundle, accept_expired)
+
+
+@cli.command()
+@BUNDLE
+@EXPIRED
+@click.pass_obj
+def upgrade(session: Session, bundle: Path, accept_expired: str | None) -> None:
+    r"""Upgrade the installed release; a failure brings the old one back by itself (exit 30).
+
+    \b
+    Example:
+      appliance upgrade /media/usb/minimal-1.1.0.tar
+    """
+    if installed(session.server) is None:
+        raise UnfitServer(
+            text("no release is installed"),
+            where=session.server.root,
+            remedy=text("run install instead of upgrade"),
+        )
+    _apply(session, bundle, accept_expired)
+
+
+def _apply(session: Session, path: Path, accept_expired: str | None) -> None:
+    with session.accepted(path, accept_expired) as (bundle, carrier, lock):
+        session.require_fit(bundle.release)
+        session.bring_in(bundle, carrier)
+        outcome = session.operator(session.trust(), lock).apply(bundle)
+    _report(session, outcome)
+
+
+def _report(session: Session, outcome: Outcome) -> None:
+    words = text("{release} is installed and healthy", release=outcome.release or "-")
+    if outcome.already:
+        words = text(
+            "{release} is already installed; {changed} tasks changed",
+            release=outcome.release,
+            changed=outcome.changed,
+        )
+    session.result(words, asdict(outcome))
+
+
+@cli.command()
+@click.pass_obj
+def rollback(session: Session) -> None:
+    r"""Go back to the release before, without any medium.
+
+    \b
+    Example:
+      appliance rollback
+    """
+    with session.server.state.lock() as lock:
+        outcome = session.operator(session.trust(), lock).rollback()
+    session.result(text("back on {release}", release=outcome.release), asdict(outcome))
+
+
+@cli.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def uninstall(session: Session, *, yes: bool) -> None:
+    r"""Remove everything that Banip installed; data, secrets, state and logs stay.
+
+    \b
+    Example:
+      appliance uninstall --yes
+    """
+    if not yes:
+        click.confirm(
+            text("remove the installed release from this server?").render(session.language), abort=True
+        )
+    with session.server.state.lock() as lock:
+        outcome = session.operator(session.trust(), lock).uninstall()
+    session.result(text("removed; data, state and logs are kept"), asdict(outcome))
+
+
+@cli.command()
+@click.pass_obj
+def adopt(session: Session) -> None:
+    r"""Trust the root that this appliance.pyz carries: first contact, or the remedy for damaged state.
+
+    \b
+    Example:
+      sha256sum appliance.pyz          (compare with the paper)
+      python3 -I appliance.pyz adopt
+    """
+    if session.first_contact is None:
+        raise Untrusted(
+            text("only appliance.pyz can bring a first root"),
+            remedy=text("run appliance.pyz, after comparing its SHA-256 with the paper"),
+        )
+    first = session.first_contact
+    first_trust(first.root, first.product, first.site)
+    with session.server.state.lock():
+        session.server.state.adopt(first)
+        session.server.state.journal.append("adopted", product=first.product, site=first.site)
+    session.result(text("this server now trusts the supplier of {product}", product=first.product), {})
+
+
+@cli.command()
+@click.pass_obj
+def status(session: Session) -> None:
+    r"""Say which release is installed, whether its services run, and whether a run was cut off.
+
+    \b
+    Example:
+      appliance status --json
+    """
+    found = inventory.status(session.server, session.trust())
+    for words in found.lines():
+        session.say(Event("status", words))
+    session.result(found.summary(), found.as_json())
+
+
+@cli.command("inventory")
+@click.pass_obj
+def inventory_command(session: Session) -> None:
+    r"""List what is here: releases, blobs, environments, counters, units.
+
+    \b
+    Example:
+      appliance --json inventory > inventory.json
+    """
+    found = inventory.take(session.server, session.trust())
+    words = text("{count} releases, {blobs} blobs", count=len(found["releases"]), blobs=len(found["blobs"]))
+    session.result(words, found)
+
+
+@cli.command("carry-out", hidden=True)
+@click.option("--lock-descriptor", type=int, required=True)
+@click.pass_obj
+def carry_out(session: Session, lock_descriptor: int) -> None:
+    """Do the rest of the journal's plan; the appliance that prepared the release calls this."""
+    with session.server.state.lock("carry-out", inherited=lock_descriptor) as lock:
+        try:
+            changed = carry_out_rest(session.operator(session.trust(), lock))
+        except StepFailed as failure:
+            session.tell({"faults": list(failure.faults)})
+            sys.exit(1)
+    session.tell({"changed": changed})
+
+
+def main(argv: list[str] | None = None, first_contact: FirstContact | None = None) -> None:
+    """Run the command line; exit with the code that the design gives to the error."""
+    arguments = sys.argv[1:] if argv is None else argv
+    language: Language = _language(arguments)
+    try:
+        cli.main(arguments, "appliance", standalone_mode=False, obj={"first_contact": first_contact})
+    except BanipError as error:
+        _render_error(error, language, as_json="--json" in arguments)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.Abort:
+        sys.exit(2)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: our bug, said as such
+        _render_error(_our_bug(error), language, as_json="--json" in arguments)
+        sys.exit(BanipError.exit_code)
+
+
+def _our_bug(error: Exception) -> BanipError:
+    return BanipError(
+        text("this is a fault of the appliance itself, not of the bundle or the server"),
+        seen="".join(traceback.format_exception(error)).strip(),
+        remedy=text("keep this text for your supplier; running the same command again does no harm"),
+    )
+
+
+def _render_error(error: BanipError, language: Language, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.encode(error.as_json(language)).decode())
+    else:
+        click.echo("\n".join(error.lines(language)), err=True)
+
+
+def _language(arguments: list[str]) -> Language:
+    for before, value in itertools.pairwise(arguments):
+        if before == "--lang" and value in {"ko", "en"}:
+            return "ko" if value == "ko" else "en"
+    return choose_language()
+
+
+if __name__ == "__main__":
+    main()

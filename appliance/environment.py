@@ -1,0 +1,102 @@
+"""Python environments on the server, built at their final path out of wheels that are blobs.
+
+No resolver and no network client takes part: the lock chose the wheels, ``pypa/installer`` unpacks them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import zipfile
+from typing import TYPE_CHECKING
+
+from installer import install
+from installer.destinations import SchemeDictionaryDestination
+from installer.sources import WheelFile
+
+from appliance.durable import sync_file_system, write_file
+from appliance.errors import BanipError, UnfitServer
+from appliance.text import text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from appliance.format import Environment, Wheel
+    from appliance.store import Store
+
+COMPLETE = ".complete"
+
+
+def build_environment(
+    environment: Environment, store: Store, folder: Path, progress: Callable[[int, int], None]
+) -> Path:
+    """Build ``folder/<digest>`` and return it; an environment that is complete there is left as it is.
+
+    ``progress`` gets wheels done and wheels in all. A folder without its ``.complete`` is the rest of a
+    run that was cut off, and goes. Raises ``UnfitServer`` where the Python is missing.
+    """
+    home = folder / environment.digest
+    if (home / COMPLETE).is_file():
+        return home
+    if home.exists():
+        shutil.rmtree(home)
+    python = _create(environment, home)
+    for done, wheel in enumerate(environment.wheels, start=1):
+        _install(wheel, store, home, environment.python)
+        progress(done, len(environment.wheels))
+    _run(python, "-I", "-m", "compileall", "-q", "-j", "0", str(_site_packages(home, environment.python)))
+    sync_file_system(home)
+    write_file(home / COMPLETE, f"{environment.digest}\n".encode(), mode=0o444)
+    return home
+
+
+def _create(environment: Environment, home: Path) -> Path:
+    interpreter = shutil.which(f"python{environment.python}", path="/usr/bin:/usr/local/bin:/bin")
+    if interpreter is None:
+        raise UnfitServer(
+            text("this server has no Python {version}", version=environment.python),
+            remedy=text("install it from the operating system's own medium, then run the command again"),
+        )
+    home.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _run(interpreter, "-I", "-m", "venv", "--without-pip", str(home))
+    return home / "bin" / "python"
+
+
+def _site_packages(home: Path, version: str) -> Path:
+    return home / "lib" / f"python{version}" / "site-packages"
+
+
+def _install(wheel: Wheel, store: Store, home: Path, version: str) -> None:
+    site = str(_site_packages(home, version))
+    destination = SchemeDictionaryDestination(
+        {
+            "purelib": site,
+            "platlib": site,
+            "headers": str(home / "include" / wheel.filename.split("-")[0]),
+            "scripts": str(home / "bin"),
+            "data": str(home),
+        },
+        interpreter=str(home / "bin" / "python"),
+        script_kind="posix",
+    )
+    with zipfile.ZipFile(store.path(wheel.sha256)) as archive:
+        archive.filename = wheel.filename  # a blob is named by its digest; the signed name says what it is
+        install(WheelFile(archive), destination, {"INSTALLER": b"banip\n"})
+
+
+def _run(*argv: object) -> None:
+    done = subprocess.run(
+        [str(word) for word in argv],
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BanipError(
+            text("a command that builds an environment failed"),
+            where=" ".join(map(str, argv)),
+            seen=done.stderr.strip()[-2000:],
+        )

@@ -1,0 +1,126 @@
+"""What is on this server, as values: for ``status``, for ``inventory``, for people and for the builder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from appliance.format import sha256_hex
+from appliance.host import unit_state
+from appliance.plan import owned_by, unfinished
+from appliance.release import installed, kept_bundles, load
+from appliance.text import Text, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from appliance.release import Server
+    from appliance.verify import Trust, TrustedBundle
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What an operator asks first: what is installed, does it run, was something cut off."""
+
+    release: str | None
+    previous: str | None
+    counter: int | None
+    units: dict[str, str]
+    cut_off: str | None
+    store_bytes: int
+    free_bytes: int
+
+    def lines(self) -> Iterator[Text]:
+        """Yield one fact a line."""
+        for unit, state in self.units.items():
+            yield text("{unit}: {state}", unit=unit, state=state)
+        if self.previous:
+            yield text("rollback goes to {release}", release=self.previous)
+        yield text("store: {used} bytes, free: {free} bytes", used=self.store_bytes, free=self.free_bytes)
+        if self.cut_off:
+            yield text(
+                "a run of {operation} was cut off: run it again, or run `appliance rollback`",
+                operation=self.cut_off,
+            )
+
+    def summary(self) -> Text:
+        """Say it in one sentence."""
+        if self.release is None:
+            return text("no release is installed")
+        if all(state == "active" for state in self.units.values()):
+            return text("{release} is installed and its services run", release=self.release)
+        return text("{release} is installed, and not all of its services run", release=self.release)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the same facts for a program."""
+        return asdict(self)
+
+
+def status(server: Server, trust: Trust) -> Status:
+    """Read the status; nothing is changed."""
+    now = installed(server)
+    bundle = load(server, now.release, trust) if now else None
+    left = unfinished(server.state.journal.entries())
+    usage = server.store.usage()
+    return Status(
+        release=now.release if now else None,
+        previous=now.previous if now else None,
+        counter=trust.floor.counter if trust.floor else None,
+        units={unit: unit_state(unit) for unit in owned_by(bundle.release).units} if bundle else {},
+        cut_off=left.operation if left else None,
+        store_bytes=usage.blob_bytes,
+        free_bytes=usage.free_bytes,
+    )
+
+
+def take(server: Server, trust: Trust) -> dict[str, Any]:
+    """Return the inventory: what a site may carry out so that the next bundle holds only what it lacks.
+
+    A hint to the builder, never proof: the server hashes what it receives all the same.
+    """
+    now = installed(server)
+    bundles = kept_bundles(server, trust)
+    return {
+        "format": FORMAT,
+        "product": trust.product,
+        "site": trust.site,
+        "counter": trust.floor.counter if trust.floor else None,
+        "installed": now.release if now else None,
+        "previous": now.previous if now else None,
+        "releases": [of_bundle(bundle) for bundle in bundles],
+        "blobs": sorted(
+            {blob.sha256 for one in bundles for blob in one.release.blobs if server.store.has(blob)}
+        ),
+        "environments": sorted(
+            path.parent.name for path in server.environments.glob("*/.complete") if path.is_file()
+        ),
+        "owned": asdict_of_owned(bundles),
+    }
+
+
+def of_bundle(bundle: TrustedBundle) -> dict[str, Any]:
+    """Return the facts by which people name a release."""
+    release = bundle.release
+    return {
+        "release": release.id,
+        "product": release.product,
+        "version": release.version,
+        "counter": release.counter,
+        "grade": release.grade,
+        "root_version": bundle.root_version,
+        "expires": bundle.expires.isoformat(),
+        "release_sha256": sha256_hex(bundle.release_json),
+    }
+
+
+def asdict_of_owned(bundles: tuple[TrustedBundle, ...]) -> dict[str, dict[str, list[str]]]:
+    """Return, for each release, what its roles own on the host."""
+    return {
+        bundle.release.id: {
+            noun: list(getattr(owned_by(bundle.release), noun))
+            for noun in ("units", "users", "paths", "nftables")
+        }
+        for bundle in bundles
+    }

@@ -1,0 +1,385 @@
+"""Operations that change the server: install, upgrade, rollback, uninstall, and the return from a failure.
+
+Each is a ``Plan`` written to the journal before its first step and carried out step by step; a run that was
+cut off is settled first by the next one. The preparation (folders, environments) is done by the appliance
+that runs; everything after it by the appliance of the release that the plan leads to, in a process of its
+own, which inherits the lock. A plan that fails leads back to the release that was good.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from appliance.durable import make_folder, sync_folder
+from appliance.environment import build_environment
+from appliance.errors import BanipError, Incomplete, Returned, UnfitServer
+from appliance.host import CLEAN_ENVIRONMENT, retire, wait_for_health
+from appliance.plan import (
+    PREPARATION,
+    Assemble,
+    BuildEnvironment,
+    CheckHealth,
+    Converge,
+    Discard,
+    Keep,
+    Plan,
+    Retire,
+    Step,
+    Switch,
+    Unfinished,
+    make_plan,
+    plan_for,
+    unfinished,
+)
+from appliance.playbook import converge
+from appliance.release import Installed, assemble, installed, keep, load, switch
+from appliance.text import text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from appliance.format import Release
+    from appliance.release import Server
+    from appliance.state import Lock
+    from appliance.text import Text
+    from appliance.verify import Trust, TrustedBundle
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that an operator may want to see while it happens."""
+
+    name: str
+    words: Text
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an operation ended; ``changed`` counts the tasks of the roles that changed something."""
+
+    release: str | None
+    changed: int
+    already: bool = False
+
+
+class StepFailed(Exception):
+    """A step did not succeed; the operation decides what that means."""
+
+    def __init__(self, step: Step, faults: tuple[str, ...]) -> None:
+        super().__init__("; ".join(faults))
+        self.step = step
+        self.faults = faults
+
+
+class Operator:
+    """Carries out plans on one server, under its lock."""
+
+    def __init__(
+        self,
+        server: Server,
+        trust: Trust,
+        lock: Lock,
+        say: Callable[[Event], None],
+        variables: Mapping[str, Any],
+    ) -> None:
+        self.server = server
+        self.trust = trust
+        self.lock = lock
+        self.say = say
+        self.variables = variables
+        self.journal = server.state.journal
+
+    # --- Operations ------------------------------------------------------------------------------------
+
+    def apply(self, bundle: TrustedBundle) -> Outcome:
+        """Install or upgrade to a release whose blobs are all in the store.
+
+        Raises ``Returned`` when the release failed and the previous state answers again.
+        """
+        missing = self.server.store.missing(bundle.release.blobs)
+        if missing:
+            raise Incomplete(text("blobs of the release are not in the store"), seen=len(missing))
+        left = self.settle(bundle.release.id)
+        if left is not None:
+            return self._try(left.plan, bundle, left.done) if left.plan else self._fresh(bundle)
+        return self._fresh(bundle)
+
+    def rollback(self) -> Outcome:
+        """Go back to the release before, out of what is on the disk."""
+        self.settle(None)
+        now = self._installed()
+        if now.previous is None:
+            raise UnfitServer(
+                text("there is no release to roll back to"),
+                seen=now.release,
+                remedy=text("release the old content with a higher counter and carry that bundle in"),
+            )
+        new, old = self._load(now.release), self._load(now.previous)
+        plan = make_plan(new.release, old.release, "rollback")
+        self.journal.append("started", operation="rollback", release=old.release.id)
+        return self._try(plan, old, 0)
+
+    def uninstall(self) -> Outcome:
+        """Remove everything but data, secrets, state and logs."""
+        self.settle(None)
+        now = installed(self.server)
+        old = self._load(now.release).release if now else None
+        self.journal.append("started", operation="uninstall", release=now.release if now else None)
+        plan = make_plan(old, None, "uninstall")
+        self.journal.append("planned", plan=msgspec.to_builtins(plan))
+        return self._finish(plan, self._carry_out(plan, None, 0))
+
+    def settle(self, wanted: str | None) -> Unfinished | None:
+        """End what an earlier run left, forward or back; return it where ``wanted`` continues it."""
+        left = unfinished(self.journal.entries())
+        if left is None:
+            return None
+        if left.plan is None:
+            self.journal.append("finished", outcome="abandoned")
+            return None
+        forward = left.plan.operation in {"install", "upgrade", "reapply"}
+        now = installed(self.server)
+        if forward and now and now.release == left.plan.new and left.plan.operation != "reapply":
+            self.journal.append("finished", outcome=left.plan.operation, release=left.plan.new)
+            return None  # it was marked good: only the last line was missing
+        if forward and left.plan.new == wanted:
+            self.say(Event("resume", text("an earlier run was cut off here: going on with it")))
+            return left
+        if left.plan.operation == "reapply":
+            self.journal.append("finished", outcome="abandoned", release=left.plan.new)
+        elif forward:
+            self.say(Event("resume", text("an earlier run was cut off here: returning from it first")))
+            self._return(left.plan)
+        else:
+            self.say(Event("resume", text("an earlier run was cut off here: completing it first")))
+            target = self._load(left.plan.new) if left.plan.new else None
+            self._finish(left.plan, self._carry_out(left.plan, target, left.done))
+        return None
+
+    # --- Plans -----------------------------------------------------------------------------------------
+
+    def _fresh(self, bundle: TrustedBundle) -> Outcome:
+        now = installed(self.server)
+        old = self._load(now.release).release if now else None
+        plan = plan_for(old, bundle.release, now.previous if now else None)
+        self.journal.append("started", operation=plan.operation, release=bundle.release.id)
+        return self._try(plan, bundle, 0)
+
+    def _try(self, plan: Plan, target: TrustedBundle, done: int) -> Outcome:
+        if done == 0:
+            self.journal.append("planned", plan=msgspec.to_builtins(plan))
+        try:
+            return self._finish(plan, self._carry_out(plan, target, done))
+        except StepFailed as failure:
+            self.journal.append("failed", step=type(failure.step).__name__, faults=list(failure.faults))
+            if plan.operation == "reapply":
+                raise self._unhealthy(plan, failure) from failure
+            self._return(plan)
+            raise Returned(
+                text("{release} did not become healthy; the state before it is back", release=plan.new),
+                where=failure.step.describe(),
+                seen="; ".join(failure.faults)[:4000],
+                expected=text("every task and every health check to succeed"),
+                remedy=text("keep the log folder {folder} for your supplier", folder=self.server.logs),
+            ) from failure
+
+    def _unhealthy(self, plan: Plan, failure: StepFailed) -> UnfitServer:
+        """End a repair of the installed release that did not help: nothing is left to return to."""
+        self.journal.append("finished", outcome="failed", release=plan.new)
+        return UnfitServer(
+            text("{release} is installed, and is not healthy", release=plan.new),
+            where=failure.step.describe(),
+            seen="; ".join(failure.faults)[:4000],
+            remedy=text("run `appliance rollback`, or see the log in {folder}", folder=self.server.logs),
+        )
+
+    def _return(self, failed: Plan) -> None:
+        """Lead a failed plan back to where it came from; a failure here leaves the operation unfinished."""
+        self.say(Event("return", text("returning to {release}", release=failed.old or "-")))
+        new = self._load(failed.new).release if failed.new and self._has(failed.new) else None
+        old = self._load(failed.old) if failed.old else None
+        now = installed(self.server)
+        previous = now.previous if now and now.release == failed.old else None
+        plan = make_plan(new, old.release if old else None, "return", previous=previous)
+        self.journal.append("planned", plan=msgspec.to_builtins(plan))
+        try:
+            self._finish(plan, self._carry_out(plan, old, 0))
+        except StepFailed as failure:
+            raise BanipError(
+                text("the return failed too; the server needs a person"),
+                where=failure.step.describe(),
+                seen="; ".join(failure.faults)[:4000],
+                remedy=text("run `appliance rollback` again after the cause is gone; nothing was deleted"),
+            ) from failure
+
+    def _finish(self, plan: Plan, changed: int) -> Outcome:
+        self.journal.append("finished", outcome=plan.operation, release=plan.new, changed=changed)
+        already = plan.operation == "reapply"
+        return Outcome(plan.new, changed, already)
+
+    def _carry_out(self, plan: Plan, target: TrustedBundle | None, done: int) -> int:
+        """Do the steps that are not done; return how many tasks of the roles changed something."""
+        for number in range(done, len(plan.steps)):
+            step = plan.steps[number]
+            if isinstance(step, PREPARATION):
+                self._prepare(step, target)
+                self.journal.append("done", step=number)
+            elif target is None:
+                self.act(step)
+                self.journal.append("done", step=number)
+            else:
+                return self._hand_over(target.release, step)
+        return 0
+
+    def _prepare(self, step: Step, target: TrustedBundle | None) -> None:
+        self._announce(step)
+        if target is None:
+            raise BanipError(text("a plan without a target has a preparation step"))
+        if isinstance(step, Assemble):
+            assemble(self.server, target)
+        elif isinstance(step, BuildEnvironment):
+            environment = target.release.environment(step.name)
+            build_environment(
+                environment, self.server.store, self.server.environments, self._wheel_progress(step)
+            )
+
+    def _wheel_progress(self, step: BuildEnvironment) -> Callable[[int, int], None]:
+        def progress(done: int, total: int) -> None:
+            if done % 10 and done != total:
+                return  # a line for each of 200 packages helps nobody
+            words = text("{name}: {done} of {total} packages", name=step.name, done=done, total=total)
+            self.say(Event("environment", words, {"name": step.name, "done": done, "total": total}))
+
+        return progress
+
+    # --- Steps of the release itself ---------------------------------------------------------------------
+
+    def _hand_over(self, release: Release, step: Step) -> int:
+        """Let the release's own appliance do the rest of the plan; it journals every step itself."""
+        lock = self.lock.fileno()
+        argv = [str(self.server.python(release)), "-I", "-m", "appliance", "--root", str(self.server.root)]
+        child = subprocess.Popen(
+            [*argv, "--json", "carry-out", "--lock-descriptor", str(lock)],
+            env=CLEAN_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            pass_fds=(lock,),
+            text=True,
+        )
+        changed, faults = 0, ()
+        with child:
+            for line in child.stdout or ():
+                told = msgspec.json.decode(line)
+                changed += told.get("changed", 0)
+                faults = tuple(told.get("faults", faults))
+                if "said" in told:
+                    self.say(
+                        Event(told["event"], Text("{said}", {"said": told["said"]}), told.get("facts", {}))
+                    )
+        if child.returncode != 0:
+            left = unfinished(self.journal.entries())
+            failed = left.plan.steps[left.done] if left and left.plan else step
+            raise StepFailed(failed, faults or (f"the release's appliance ended with {child.returncode}",))
+        return changed
+
+    def act(self, step: Step) -> int:
+        """Do one step that belongs to the release; return the number of changed tasks."""
+        self._announce(step)
+        if isinstance(step, Switch):
+            switch(self.server, step.release)
+        elif isinstance(step, Retire):
+            retire(step.owned)
+        elif isinstance(step, Converge):
+            return self._converge(step)
+        elif isinstance(step, CheckHealth):
+            faults = wait_for_health(self._load(step.release).release)
+            if faults:
+                raise StepFailed(step, tuple(map(str, faults)))
+        elif isinstance(step, Keep):
+            keep(self.server, self._load(step.release), step.previous)
+        elif isinstance(step, Discard):
+            self._discard()
+        return 0
+
+    def _converge(self, step: Converge) -> int:
+        release = self._load(step.release).release
+        make_folder(self.server.logs, mode=0o750)
+        make_folder(self.server.data, mode=0o755)
+        recap = converge(
+            self.server.folder(release.id),
+            role_variables(self.server, release, self.variables),
+            scratch=self.server.state.folder / "ansible",
+            log=self.server.logs / "operations.log",
+            progress=lambda task: self.say(Event("task", text("task: {task}", task=task))),
+        )
+        if recap.failures:
+            raise StepFailed(step, recap.failures)
+        return recap.changed
+
+    def _discard(self) -> None:
+        for folder in (self.server.releases, self.server.environments, self.server.root / "store"):
+            if folder.exists():
+                shutil.rmtree(folder)
+        if self.server.data.exists():
+            # The accounts that owned these files are gone: nobody else may inherit their numbers' files.
+            self.server.data.chmod(0o700)
+        sync_folder(self.server.root)
+
+    # --- Small things --------------------------------------------------------------------------------------
+
+    def _announce(self, step: Step) -> None:
+        self.say(Event("step", step.describe(), {"step": type(step).__name__.lower()}))
+
+    def _installed(self) -> Installed:
+        now = installed(self.server)
+        if now is None:
+            raise UnfitServer(text("no release is installed"), where=self.server.root)
+        return now
+
+    def _has(self, release_id: str) -> bool:
+        return self.server.folder(release_id).is_dir()
+
+    def _load(self, release_id: str) -> TrustedBundle:
+        return load(self.server, release_id, self.trust)
+
+
+def carry_out_rest(operator: Operator) -> int:
+    """Do what is left of the journal's plan, in the process of the release that it leads to."""
+    left = unfinished(operator.journal.entries())
+    if left is None or left.plan is None:
+        raise BanipError(text("the journal holds no plan to carry out"))
+    changed = 0
+    for number in range(left.done, len(left.plan.steps)):
+        changed += operator.act(left.plan.steps[number])
+        operator.journal.append("done", step=number)
+    return changed
+
+
+def role_variables(server: Server, release: Release, site: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the roles get: the release's own variables, the site's over them, Banip's over both."""
+    return {
+        **release.variables,
+        **site,
+        "banip_roles": [role.name for role in release.roles],
+        "banip_release": release.id,
+        "banip_release_folder": str(server.folder(release.id)),
+        "banip_data_folder": str(server.data),
+        "banip_root": str(server.root),
+        "banip_grade": release.grade,
+        "banip_environments": {
+            environment.name: str(server.environments / environment.digest)
+            for environment in release.environments
+        },
+    }
+
+
+def now_utc() -> datetime:
+    """Return the machine's clock; everything that judges time takes it as an argument."""
+    return datetime.now(timezone.utc)

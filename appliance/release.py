@@ -1,0 +1,241 @@
+"""Releases on the server: their folders, their signed metadata, and which one is installed.
+
+``releases/<id>/`` holds hardlinks into the store beside ``metadata/``, the signed files that named them.
+Metadata is judged again by the numbered rules each time it is read: a folder is no proof, a
+``TrustedBundle`` is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from appliance.durable import (
+    make_folder,
+    remove_file,
+    rename_durably,
+    replace_link,
+    sync_file_system,
+    write_file,
+)
+from appliance.errors import Incomplete
+from appliance.format import CHUNKS_TARGET, RELEASE_TARGET, ROOTS_MAX, Value, canonical_json, sha256_hex
+from appliance.state import State
+from appliance.store import Store
+from appliance.text import text
+from appliance.verify import Envelopes, Floor, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from appliance.format import Release
+    from appliance.verify import Trust, TrustedBundle
+
+DEFAULT_ROOT = Path("/var/lib/banip")
+COMMAND_LINK = Path("/usr/local/sbin/appliance")
+
+
+class Installed(Value, frozen=True):
+    """``state/installed.json``: the release that was last marked good, and the one to roll back to."""
+
+    release: str
+    previous: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where everything is under one root."""
+
+    root: Path = DEFAULT_ROOT
+
+    @property
+    def store(self) -> Store:
+        """The content-addressed store."""
+        return Store(self.root / "store")
+
+    @property
+    def state(self) -> State:
+        """Trust, counters, journal and lock."""
+        return State(self.root)
+
+    @property
+    def environments(self) -> Path:
+        """Folder of the Python environments, by digest."""
+        return self.root / "envs"
+
+    @property
+    def releases(self) -> Path:
+        """Folder of the release folders, by id."""
+        return self.root / "releases"
+
+    @property
+    def current(self) -> Path:
+        """Link to the release folder in use."""
+        return self.root / "current"
+
+    @property
+    def data(self) -> Path:
+        """Folder of what survives every release and the uninstall."""
+        return self.root / "data"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the operation logs; a private root keeps its own."""
+        return Path("/var/log/banip") if self.root == DEFAULT_ROOT else self.root / "log"
+
+    def folder(self, release_id: str) -> Path:
+        """Folder of a release."""
+        return self.releases / release_id
+
+    def python(self, release: Release) -> Path:
+        """Return the Python of the release's own appliance and Ansible."""
+        return self.environments / release.environment(release.CONTROLLER).digest / "bin" / "python"
+
+
+# --- Which release is installed --------------------------------------------------------------------------
+
+
+def installed(server: Server) -> Installed | None:
+    """Return what was last marked good, or None on a server without a release."""
+    try:
+        raw = _installed_file(server).read_bytes()
+    except FileNotFoundError:
+        return None
+    return msgspec.json.decode(raw, type=Installed)
+
+
+def keep(server: Server, bundle: TrustedBundle, previous: str | None) -> None:
+    """Mark a release good: the counter first, then the record, so that a cut between them is harmless."""
+    server.state.keep(floor_of(bundle))
+    record = Installed(release=bundle.release.id, previous=previous)
+    write_file(_installed_file(server), canonical_json(record), mode=0o600)
+
+
+def switch(server: Server, release_id: str | None) -> None:
+    """Point ``current`` and the ``appliance`` command at a release, or take both away."""
+    if release_id is None:
+        if _is_ours(server, COMMAND_LINK):
+            remove_file(COMMAND_LINK)
+        remove_file(_installed_file(server))
+        remove_file(server.current)
+        return
+    replace_link(server.current, f"releases/{release_id}")
+    if os.geteuid() == 0 and (not COMMAND_LINK.exists() or _is_ours(server, COMMAND_LINK)):
+        replace_link(COMMAND_LINK, str(_command(server)))
+
+
+def _command(server: Server) -> Path:
+    return server.current / "bin" / "appliance"
+
+
+def _is_ours(server: Server, link: Path) -> bool:
+    return link.is_symlink() and link.readlink() == _command(server)
+
+
+def _installed_file(server: Server) -> Path:
+    return server.state.folder / "installed.json"
+
+
+# --- Release folders -------------------------------------------------------------------------------------
+
+
+def assemble(server: Server, bundle: TrustedBundle) -> Path:
+    """Make the release folder under a temporary name, sync it, and give it its name in one rename."""
+    release = bundle.release
+    final = server.folder(release.id)
+    if final.exists():
+        return final
+    make_folder(server.releases, mode=0o755)
+    partial = server.releases / f".{release.id}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    for file in release.files:
+        target = partial / file.path
+        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        os.link(server.store.path(file.sha256), target)
+    _write_metadata(partial / "metadata", bundle)
+    _write_command(partial / "bin" / "appliance", server, release)
+    sync_file_system(partial)
+    rename_durably(partial, final)
+    return final
+
+
+def _write_metadata(folder: Path, bundle: TrustedBundle) -> None:
+    make_folder(folder, mode=0o755)
+    for version, root in enumerate(bundle.roots, start=1):
+        write_file(folder / f"{version}.root.json", root, mode=0o444)
+    write_file(folder / "targets.json", bundle.targets, mode=0o444)
+    write_file(folder / RELEASE_TARGET, bundle.release_json, mode=0o444)
+    write_file(folder / CHUNKS_TARGET, bundle.chunks_bin, mode=0o444)
+
+
+def _write_command(path: Path, server: Server, release: Release) -> None:
+    make_folder(path.parent, mode=0o755)
+    script = f'#!/bin/sh\nexec {server.python(release)} -I -m appliance --root {server.root} "$@"\n'
+    write_file(path, script.encode(), mode=0o755)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """The signed metadata that a release folder keeps, as a source for ``verify``."""
+
+    folder: Path
+
+    def envelopes(self) -> Envelopes:
+        """Return the root chain and the targets envelope."""
+        roots = []
+        for version in range(1, ROOTS_MAX + 1):
+            path = self.folder / f"{version}.root.json"
+            if not path.is_file():
+                break
+            roots.append(path.read_bytes())
+        return Envelopes(tuple(roots), self._read("targets.json"))
+
+    def target(self, name: str, length: int) -> bytes:
+        """Return release.json or chunks.bin; ``verify`` checks its length and digest."""
+        return self._read({RELEASE_TARGET: RELEASE_TARGET, CHUNKS_TARGET: CHUNKS_TARGET}[name])[: length + 1]
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError as error:
+            raise Incomplete(
+                text("the signed metadata of an installed release is missing"),
+                where=self.folder / name,
+                remedy=text("import the release's bundle again"),
+            ) from error
+
+
+def load(server: Server, release_id: str, trust: Trust) -> TrustedBundle:
+    """Return an installed release as proof, judged again under today's root.
+
+    Freshness and expiry are not asked again: what is installed may be returned to.
+    """
+    source = FolderSource(server.folder(release_id) / "metadata")
+    return verify(
+        source,
+        replace(trust, floor=None),
+        reference_time=datetime.now(timezone.utc),
+        accept_expired=release_id,
+    )
+
+
+def release_ids(server: Server) -> Iterator[str]:
+    """Yield the ids of the complete release folders."""
+    if server.releases.is_dir():
+        yield from sorted(path.name for path in server.releases.iterdir() if not path.name.startswith("."))
+
+
+def kept_bundles(server: Server, trust: Trust) -> tuple[TrustedBundle, ...]:
+    """Return what each complete release folder's own signed metadata proves."""
+    return tuple(load(server, release_id, trust) for release_id in release_ids(server))
+
+
+def floor_of(bundle: TrustedBundle) -> Floor:
+    """Return the floor that a release sets once it was accepted."""
+    return Floor(bundle.release.counter, sha256_hex(bundle.release_json))

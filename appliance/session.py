@@ -1,0 +1,201 @@
+"""What one call of the command line has: the server, its voice, and whom it trusts."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from appliance.errors import BanipError, Tampered, UnfitServer, Untrusted
+from appliance.facts import read_facts
+from appliance.media import open_carrier
+from appliance.operation import Event, Operator
+from appliance.preflight import examine
+from appliance.release import floor_of, kept_bundles
+from appliance.site import read_site
+from appliance.state import reference_time, utc_now
+from appliance.store import Progress, import_bundle
+from appliance.text import text
+from appliance.verify import first_trust, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from appliance.format import Release
+    from appliance.media import Carrier
+    from appliance.preflight import Finding
+    from appliance.release import Server
+    from appliance.state import FirstContact, Lock
+    from appliance.text import Language, Text
+    from appliance.verify import Trust, TrustedBundle
+
+
+@dataclass
+class Session:
+    """What one call of the command line has: the server, its voice, and what first contact brought."""
+
+    server: Server
+    as_json: bool
+    language: Language
+    first_contact: FirstContact | None
+    write: Callable[[str], None]
+    write_aside: Callable[[str], None]
+
+    def say(self, event: Event) -> None:
+        """Show an event: a line for a person, or one JSON object a line."""
+        words = event.words.render(self.language)
+        if self.as_json:
+            self.tell({"event": event.name, "said": words, "facts": dict(event.facts)})
+        else:
+            self.write_aside(f"  {words}")
+
+    def tell(self, value: object) -> None:
+        """Write one JSON line."""
+        self.write(msgspec.json.encode(value).decode())
+
+    def result(self, words: Text, facts: object) -> None:
+        """Show how the call ended."""
+        if self.as_json:
+            self.tell({"result": facts, "said": words.render(self.language)})
+        else:
+            self.write(words.render(self.language))
+
+    # --- Trust -----------------------------------------------------------------------------------------
+
+    def trust(self) -> Trust:
+        """Return whom this server trusts, with the floor that state and release folders prove.
+
+        On first contact that is what ``appliance.pyz`` brought, whose digest a person compared.
+        """
+        trust = self.server.state.trust()
+        if trust is None and self.first_contact is not None:
+            first = self.first_contact
+            trust = first_trust(first.root, first.product, first.site)
+        if trust is None:
+            raise Untrusted(
+                text("this server does not trust anybody yet"),
+                where=self.server.state.folder,
+                remedy=text("run appliance.pyz, after comparing its SHA-256 with the paper"),
+            )
+        kept = map(floor_of, kept_bundles(self.server, trust))
+        floors = [*kept, *([trust.floor] if trust.floor else [])]
+        return replace(trust, floor=max(floors, key=lambda floor: floor.counter, default=None))
+
+    @contextmanager
+    def judged(self, path: Path, accept_expired: str | None) -> Iterator[tuple[TrustedBundle, Carrier]]:
+        """Open a bundle and judge it: signatures, binding, freshness, layout. Nothing is written."""
+        trust = self.trust()
+        built = [one.release.built for one in kept_bundles(self.server, trust)]
+        now = reference_time(utc_now(), max(built, default=None))
+        with open_carrier(path) as carrier:
+            bundle = verify(carrier, trust, reference_time=now, accept_expired=accept_expired)
+            carrier.check_layout(bundle.release)
+            yield bundle, carrier
+
+    @contextmanager
+    def accepted(
+        self, path: Path, accept_expired: str | None
+    ) -> Iterator[tuple[TrustedBundle, Carrier, Lock]]:
+        """Judge a bundle under the lock; a refusal leaves one journal line and nothing else."""
+        with self.server.state.lock() as lock, ExitStack() as opened:
+            try:
+                bundle, carrier = opened.enter_context(self.judged(path, accept_expired))
+            except BanipError as refusal:
+                self.server.state.journal.append("refused", bundle=path.name, **refusal.as_json())
+                raise
+            self._adopt(bundle)
+            yield bundle, carrier, lock
+
+    def _adopt(self, bundle: TrustedBundle) -> None:
+        state = self.server.state
+        if state.trust() is None and self.first_contact is not None:
+            state.adopt(self.first_contact)
+        state.accept_roots(bundle.new_roots)
+        if bundle.expired:
+            state.journal.append("expired-accepted", release=bundle.release.id)
+
+    def findings(self, release: Release) -> tuple[Finding, ...]:
+        """Return what the preflight says of this server and the release."""
+        needs = self.server.store.needs_bytes(release.blobs) + release.space.environments_bytes
+        return examine(release, read_facts(self.server.root), needs)
+
+    def require_fit(self, release: Release) -> None:
+        """Refuse a server that cannot take the release, with every reason at once."""
+        found = [finding for finding in self.findings(release) if finding.level == "block"]
+        if found:
+            raise UnfitServer(
+                text("this server cannot take {release}", release=release.id),
+                seen="; ".join(finding.happened.render(self.language) for finding in found),
+                remedy=found[0].remedy,
+            )
+
+    def check_content(self, bundle: TrustedBundle, carrier: Carrier) -> None:
+        """Read every blob from the medium and compare its digest with the signed one; write nothing."""
+        blobs = bundle.release.blobs
+        total, done = sum(blob.size_bytes for blob in blobs), 0
+        with self._progress(bundle) as progress:
+            for blob in blobs:
+                digest = hashlib.sha256()
+                for piece in carrier.blob(blob):
+                    digest.update(piece)
+                if digest.hexdigest() != blob.sha256:
+                    raise Tampered(
+                        text("a blob is not what was signed"),
+                        where=blob.sha256,
+                        seen=digest.hexdigest(),
+                        remedy=text("copy the bundle onto another medium and verify again"),
+                    )
+                done += blob.size_bytes
+                progress(Progress(blob.sha256, done, total))
+
+    def bring_in(self, bundle: TrustedBundle, carrier: Carrier) -> dict[str, int]:
+        """Read what is missing from the medium into the store, with progress."""
+        with self._progress(bundle) as progress:
+            receipt = import_bundle(bundle, carrier, self.server.store, progress)
+        facts = asdict(receipt)
+        self.server.state.journal.append("imported", release=bundle.release.id, **facts)
+        words = text("read {new} new blobs, {kept} were here", new=receipt.blobs_new, kept=receipt.blobs_kept)
+        self.say(Event("imported", words, facts))
+        return facts
+
+    @contextmanager
+    def _progress(self, bundle: TrustedBundle) -> Iterator[Callable[[Progress], None]]:
+        if self.as_json or not sys.stderr.isatty():
+            yield self._progress_lines()
+            return
+        from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
+        from rich.progress import (  # noqa: PLC0415 - as above
+            BarColumn,
+            DownloadColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+        from rich.progress import Progress as Bar  # noqa: PLC0415 - as above
+
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        with Bar(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(bundle.release.id)
+            yield lambda done: bar.update(task, completed=done.bytes_done, total=done.bytes_total)
+
+    def _progress_lines(self) -> Callable[[Progress], None]:
+        last = 0
+
+        def progress(done: Progress) -> None:
+            nonlocal last
+            percent = 100 * done.bytes_done // max(done.bytes_total, 1)
+            if percent >= last + 10:  # ten lines for any size: this may go to a log
+                last = percent - percent % 10
+                words = text("read {percent} % from the medium", percent=last)
+                facts = {"bytes_done": done.bytes_done, "bytes_total": done.bytes_total}
+                self.say(Event("import", words, facts))
+
+        return progress
+
+    def operator(self, trust: Trust, lock: Lock) -> Operator:
+        """Return who carries out plans here."""
+        return Operator(self.server, trust, lock, self.say, read_site().variables)

@@ -1,0 +1,397 @@
+"""The online side's command line: each command parses, calls once, and renders. Only here is printed."""
+
+# ruff: noqa: PLC0415 - the work is imported by the command that does it: --help answers at once
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import traceback
+from datetime import datetime, timedelta, timezone
+from functools import partial, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from appliance.errors import BadInput, BanipError
+from appliance.text import choose_language, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from appliance.text import Language
+    from bundle.keys import KeyRing
+    from bundle.manifest import CheckedManifest
+    from bundle.screen import Screen
+    from bundle.workshop import Workshop
+
+PASSPHRASE_VARIABLE = "BANIP_PASSPHRASE"  # noqa: S105 - the name of a variable
+_PATH = click.Path(path_type=Path)
+_MANIFEST = click.argument("manifest", type=_PATH)
+_BUNDLE = click.argument("bundle", type=_PATH)
+_KEYS = click.option("--keys", "key_folder", type=_PATH, default=Path("keys"), show_default=True)
+_PASSPHRASE = click.option(
+    "--passphrase-file", type=_PATH, help=f"Its first line; otherwise ${PASSPHRASE_VARIABLE}, or asked for."
+)
+
+
+def _command(group: click.Group, name: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Register a command that takes ``--json`` and ``--lang`` and gets a ``Screen`` first."""
+
+    def register(function: Callable[..., None]) -> click.Command:
+        @click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
+        @click.option("--lang", type=click.Choice(["ko", "en"]), help="Language of messages.")
+        @wraps(function)
+        def run(*, as_json: bool, lang: Language | None, **given: Any) -> None:  # noqa: ANN401 - click's
+            function(_screen(lang or choose_language(), as_json=as_json), **given)
+
+        return group.command(name)(run)
+
+    return register
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def cli() -> None:
+    """Build, sign and describe what the media carry into a closed network.
+
+    \b
+    The way of a release:
+      python build.py keys create --product minimal
+      python build.py check   manifests/minimal.yaml
+      python build.py lock    manifests/minimal.yaml
+      python build.py collect manifests/minimal.yaml
+      python build.py build   manifests/minimal.yaml --out dist
+      python build.py sign    dist/minimal-1.0.0.tar --key keys/release-1.pem
+      python build.py verify  dist/minimal-1.0.0.tar
+      python build.py packet  dist/minimal-1.0.0.tar
+    """  # noqa: D301 - click wants the character
+
+
+@cli.group("keys")
+def key_commands() -> None:
+    """Make and show the keys that servers will trust."""
+
+
+@_command(key_commands, "create")
+@click.option("--product", required=True, help="The product that the keys are for.")
+@click.option("--root-keys", default=3, show_default=True, help="Offline keys that name the others.")
+@click.option("--root-threshold", default=2, show_default=True, help="How many of them must sign.")
+@click.option("--release-keys", default=1, show_default=True)
+@click.option("--release-threshold", default=1, show_default=True)
+@click.option("--valid-days", default=3650, show_default=True, help="Until the root expires.")
+@_KEYS
+@_PASSPHRASE
+def keys_create(  # noqa: PLR0913 - each is an option
+    screen: Screen,
+    *,
+    product: str,
+    root_keys: int,
+    root_threshold: int,
+    release_keys: int,
+    release_threshold: int,
+    valid_days: int,
+    key_folder: Path,
+    passphrase_file: Path | None,
+) -> None:
+    """Make root and release keys, encrypted, and root version 1, in a new folder.
+
+    \b
+    Example:
+      python build.py keys create --product minimal --keys keys
+    """  # noqa: D301
+    from bundle import keys
+
+    ring = keys.create(
+        key_folder,
+        product,
+        passphrase=_passphrase(passphrase_file, confirm=True),
+        expires=_now() + timedelta(days=valid_days),
+        root_keys=root_keys,
+        root_threshold=root_threshold,
+        release_keys=release_keys,
+        release_threshold=release_threshold,
+    )
+    _show_ring(screen, ring, key_folder)
+
+
+@_command(key_commands, "show")
+@_KEYS
+def keys_show(screen: Screen, *, key_folder: Path) -> None:
+    """Show key ids, thresholds and the root's expiry; no passphrase is asked for.
+
+    \b
+    Example:
+      python build.py keys show --keys keys
+    """  # noqa: D301
+    from bundle import keys
+
+    _show_ring(screen, keys.show(key_folder), key_folder)
+
+
+@_command(cli, "check")
+@_MANIFEST
+def check(screen: Screen, *, manifest: Path) -> None:
+    """Check a manifest and the roles that it names; every fault with file, line and path.
+
+    \b
+    Example:
+      python build.py check manifests/minimal.yaml
+    """  # noqa: D301
+    from bundle.manifest import check as check_manifest
+
+    checked = check_manifest(manifest)
+    facts = {"manifest": checked.name, "product": checked.manifest.product, "roles": len(checked.roles)}
+    screen.result(text("{manifest} is good", manifest=checked.name), facts)
+
+
+@_command(cli, "lock")
+@_MANIFEST
+def lock(screen: Screen, *, manifest: Path) -> None:
+    """Turn every name of a manifest into a digest; what cannot be resolved is listed, exit 12.
+
+    \b
+    Example:
+      python build.py lock manifests/minimal.yaml
+    """  # noqa: D301
+    from bundle.lock import refuse_unlocked, write_lock
+    from bundle.resolve import make_lock
+
+    checked, workshop = _open(manifest)
+    made = make_lock(checked, workshop, now=_now(), report=screen.event)
+    path = write_lock(checked, made)
+    refuse_unlocked(made)
+    blobs = made.blobs()
+    facts = {"lock": path, "blobs": len(blobs), "size_bytes": sum(blob.size_bytes for blob in blobs)}
+    screen.result(text("locked: {count} blobs in {lock}", count=len(blobs), lock=path.name), facts)
+
+
+@_command(cli, "collect")
+@_MANIFEST
+def collect(screen: Screen, *, manifest: Path) -> None:
+    """Bring everything that the lock names into the build store; run it again to go on.
+
+    \b
+    Example:
+      python build.py collect manifests/minimal.yaml
+    """  # noqa: D301
+    from bundle.collect import collect as collect_blobs
+    from bundle.lock import read_lock
+    from bundle.screen import human_bytes
+
+    checked, workshop = _open(manifest)
+    got = collect_blobs(checked, read_lock(checked), workshop, screen.event)
+    said = text(
+        "collected: {new} new ({bytes}), {cached} were here",
+        new=got.new,
+        bytes=human_bytes(got.new_bytes),
+        cached=got.cached,
+    )
+    screen.result(said, {name: getattr(got, name) for name in got.__slots__})
+
+
+@_command(cli, "build")
+@_MANIFEST
+@click.option("--out", type=_PATH, required=True, help="Folder for the bundle and appliance.pyz.")
+@_KEYS
+def build(screen: Screen, *, manifest: Path, out: Path, key_folder: Path) -> None:
+    """Write the unsigned bundle and appliance.pyz out of the lock and the build store.
+
+    \b
+    Example:
+      python build.py build manifests/minimal.yaml --out dist
+    """  # noqa: D301
+    from bundle.lock import read_lock
+    from bundle.make import make_bundle
+
+    checked, workshop = _open(manifest)
+    locked = read_lock(checked)
+    with screen.progress(locked.manifest.product) as progress:
+        made = make_bundle(checked, locked, workshop, key_folder=key_folder, out=out, report=progress)
+    facts = {"bundle": made.bundle, "first_contact": made.first_contact, "release": made.release.id}
+    screen.result(text("built, not signed yet: {bundle}", bundle=made.bundle), facts)
+
+
+@_command(cli, "sign")
+@_BUNDLE
+@click.option("--key", "key_files", type=_PATH, multiple=True, required=True, help="May be given again.")
+@_PASSPHRASE
+def sign(screen: Screen, *, bundle: Path, key_files: Sequence[Path], passphrase_file: Path | None) -> None:
+    """Sign a bundle in place; may run on another machine, without a network.
+
+    \b
+    Example:
+      python build.py sign dist/minimal-1.0.0.tar --key keys/release-1.pem
+    """  # noqa: D301
+    from bundle import keys
+    from bundle.sign import sign as sign_bundle
+
+    passphrase = _passphrase(passphrase_file, confirm=False)
+    ids = sign_bundle(bundle, [keys.load_signer(path, passphrase) for path in key_files])
+    lines = [text("signed by {key}", key=key).render(screen.language) for key in ids]
+    screen.result(text("signatures: {count}", count=len(ids)), {"signed_by": ids}, lines)
+
+
+@_command(cli, "verify")
+@_BUNDLE
+@_KEYS
+def verify(screen: Screen, *, bundle: Path, key_folder: Path) -> None:
+    """Judge a bundle with the code that servers run, and read all of it.
+
+    \b
+    Example:
+      python build.py verify dist/minimal-1.0.0.tar --keys keys
+    """  # noqa: D301
+    from bundle import keys
+    from bundle.sign import verify_own
+
+    trusted = verify_own(bundle, keys.roots(key_folder), reference_time=_now())
+    release = trusted.release
+    facts = {"release": release.id, "root_version": trusted.root_version, "counter": release.counter}
+    said = text(
+        "{release} is whole and trusted: root version {root}, counter {counter}",
+        release=release.id,
+        root=trusted.root_version,
+        counter=release.counter,
+    )
+    screen.result(said, facts | {"expires": trusted.expires})
+
+
+@_command(cli, "inspect")
+@_BUNDLE
+def inspect(screen: Screen, *, bundle: Path) -> None:
+    """Show what a bundle says of itself, reading kilobytes and trusting nothing.
+
+    \b
+    Example:
+      python build.py inspect dist/minimal-1.0.0.tar --json
+    """  # noqa: D301
+    from bundle.pack import inspect as inspect_bundle
+    from bundle.show import bundle_facts, lines_of
+
+    facts = bundle_facts(inspect_bundle(bundle))
+    screen.result(text("nothing of this is verified"), facts, lines_of(facts))
+
+
+@_command(cli, "diff")
+@click.argument("old", type=_PATH)
+@click.argument("new", type=_PATH)
+def diff(screen: Screen, *, old: Path, new: Path) -> None:
+    """Show what a server at the old bundle would have to take in for the new one.
+
+    \b
+    Example:
+      python build.py diff dist/minimal-1.0.0.tar dist/minimal-1.1.0.tar
+    """  # noqa: D301
+    from bundle.pack import diff as compare
+    from bundle.pack import inspect as inspect_bundle
+    from bundle.screen import human_bytes
+    from bundle.show import difference_facts, difference_lines
+
+    found = compare(inspect_bundle(old).release, inspect_bundle(new).release)
+    said = text(
+        "{added} to take in, {kept} shared, {removed} no longer needed",
+        added=human_bytes(found.added_bytes),
+        kept=human_bytes(found.kept_bytes),
+        removed=human_bytes(found.removed_bytes),
+    )
+    screen.result(said, difference_facts(found), difference_lines(found))
+
+
+@_command(cli, "packet")
+@_BUNDLE
+@click.option("--first-contact", type=_PATH, help="appliance.pyz; otherwise the one beside the bundle.")
+@click.option("--html", type=_PATH, help="Write a page to print into this file.")
+def packet(screen: Screen, *, bundle: Path, first_contact: Path | None, html: Path | None) -> None:
+    """Print the paper that goes with the medium, in Korean and English.
+
+    \b
+    Example:
+      python build.py packet dist/minimal-1.0.0.tar --html dist/packet.html
+    """  # noqa: D301
+    from bundle.packet import make_packet, packet_facts, packet_html, packet_text
+
+    made = make_packet(bundle, first_contact or bundle.parent / "appliance.pyz")
+    if html is not None:
+        html.write_text(packet_html(made), "utf-8")
+    said = text("carry this paper apart from the medium")
+    screen.result(said, packet_facts(made), packet_text(made).splitlines())
+
+
+# --- Between click and the work ---------------------------------------------------------------------------
+
+
+def _open(manifest: Path) -> tuple[CheckedManifest, Workshop]:
+    from bundle.manifest import check as check_manifest
+    from bundle.workshop import Workshop as Folder
+
+    checked = check_manifest(manifest)
+    return checked, Folder(checked.project)
+
+
+def _show_ring(screen: Screen, ring: KeyRing, folder: Path) -> None:
+    from bundle.show import ring_facts, ring_lines
+
+    said = text("keys of {product} in {folder}", product=ring.product, folder=folder)
+    screen.result(said, ring_facts(ring), ring_lines(ring, screen.language))
+
+
+def _passphrase(file: Path | None, *, confirm: bool) -> bytes:
+    if file is not None:
+        try:
+            return file.read_bytes().splitlines()[0]
+        except (OSError, IndexError) as error:
+            raise BadInput(text("the passphrase cannot be read"), where=file, seen=error) from error
+    given = os.environ.get(PASSPHRASE_VARIABLE)
+    if given is None:
+        given = click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
+    return given.encode()
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc).replace(microsecond=0)
+
+
+def _screen(language: Language, *, as_json: bool) -> Screen:
+    from bundle.screen import Screen as Voice
+
+    return Voice(language, as_json, click.echo, partial(click.echo, err=True))
+
+
+def _language(arguments: Sequence[str]) -> Language:
+    for before, value in itertools.pairwise(arguments):
+        if before == "--lang" and value in {"ko", "en"}:
+            return "ko" if value == "ko" else "en"
+    return choose_language()
+
+
+def _our_bug(error: Exception) -> BanipError:
+    return BanipError(
+        text("this is our bug, not yours"),
+        seen="".join(traceback.format_exception(error)).strip(),
+        remedy=text("please send us these lines; nothing is half written"),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; exit with the code that the design gives to the error."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    screen = partial(_screen, _language(arguments), as_json="--json" in arguments)
+    try:
+        cli.main(arguments, "build.py", standalone_mode=False)
+    except BanipError as error:
+        screen().error(error)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(BadInput.exit_code)
+    except click.Abort:
+        sys.exit(BadInput.exit_code)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: our bug, said as such
+        screen().error(_our_bug(error))
+        sys.exit(BanipError.exit_code)
+
+
+if __name__ == "__main__":
+    main()

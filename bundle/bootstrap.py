@@ -1,0 +1,212 @@
+"""``__main__`` of ``appliance.pyz``: what runs first on a server that has nothing of Banip's yet.
+
+Standard library only, Python 3.10 and later, under ``python3 -I``. It trusts nothing but the file that it is
+part of, which the operator compared with the paper: it unpacks the wheels in it, each checked against the
+table in it, into a fresh folder of its own, tries the cryptography, and hands over to the appliance.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib
+import io
+import json
+import os
+import secrets
+import shutil
+import stat
+import sys
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEFAULT_ROOT = "/var/lib/banip"
+BAD_INPUT, TAMPERED, UNFIT_SERVER = 2, 11, 20
+#: RFC 6979, A.2.5: P-256, SHA-256, message "sample".
+_VECTOR = {
+    "x": 0x60FED4BA255A9D31C961EB74C6356D68C049B8923B61FA6CE669622E60F29FB6,
+    "y": 0x7903FE1008B8BC99A41AE9E95628BC64F2F1B20C2D7E9F5177A3C294D4462299,
+    "r": 0xEFD48B2AACB6A8FD1140DD9CD45E81D69D2C877B56AAF991C34D0EA84EAF3716,
+    "s": 0xF7CB1C942D657C41D436C7A1B6E29F65F3E900DBB9AFF4064DC4AB2F843ACDA8,
+}
+
+
+def main() -> None:
+    """Check the ground, unpack, test, and run the appliance; leave nothing behind."""
+    sys.dont_write_bytecode = True
+    if not sys.flags.isolated:
+        _refuse(
+            BAD_INPUT,
+            "start it as: python3 -I appliance.pyz",
+            "다음과 같이 실행하십시오: python3 -I appliance.pyz",
+        )
+    archive = Path(__file__).parent.absolute()
+    _refuse_medium(archive, sys.argv[1:])
+    with zipfile.ZipFile(archive) as carried:
+        described = json.loads(carried.read("first_contact.json"))
+        wheels = _wheels_for_this_server(described)
+        folder, descriptor = _fresh_folder(_root(sys.argv[1:]))
+        try:
+            for wheel in wheels:
+                _unpack(carried, wheel, folder)
+            sys.path[:] = [str(folder), *(path for path in sys.path if Path(path) != archive)]
+            _self_test()
+            _run(described, carried.read("1.root.json"))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(descriptor)
+
+
+def _refuse(code: int, english: str, korean: str) -> NoReturn:
+    """Say why in English, and in Korean where the console asks for it and can draw it."""
+    locale = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
+    speaks_korean = locale.startswith("ko") and os.environ.get("TERM") != "linux"
+    sys.stderr.write((korean if speaks_korean else english) + "\n")
+    sys.exit(code)
+
+
+def _refuse_medium(archive: Path, arguments: list[str]) -> None:
+    """Nothing runs from the medium: what was compared with the paper must be what runs."""
+    read_only = os.statvfs(archive).f_flag & os.ST_RDONLY
+    beside = [Path(word).absolute() for word in arguments if word.endswith(".tar")]
+    if read_only or any(bundle.parent.resolve() == archive.parent.resolve() for bundle in beside):
+        _refuse(
+            BAD_INPUT,
+            f"{archive} lies on the medium. Copy it to this server's disk, into a folder without the\n"
+            "bundle, compare `sha256sum appliance.pyz` there with the paper, and run that copy.",
+            f"{archive} 파일이 매체에 있습니다. 번들이 없는 서버 디스크의 폴더로 복사한 뒤,\n"
+            "그곳에서 `sha256sum appliance.pyz` 값을 종이의 값과 비교하고 그 복사본을 실행하십시오.",
+        )
+
+
+def _wheels_for_this_server(described: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the wheels for this Python, or end with the exit code of an unfit server."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    machine, glibc = os.uname().machine, _glibc()
+    fits = python in described["python"] and machine == described["architecture"]
+    if not fits or glibc < described["glibc"]:
+        pythons = ", ".join(described["python"])
+        wanted = f"Python {pythons}; {described['architecture']}; glibc {described['glibc']}"
+        seen = f"Python {python}; {machine}; glibc {glibc}"
+        _refuse(
+            UNFIT_SERVER,
+            f"this file is for another kind of server\n  expected: {wanted}\n  seen: {seen}",
+            f"이 파일은 다른 종류의 서버용입니다.\n  기대값: {wanted}\n  실제값: {seen}",
+        )
+    wheels: list[dict[str, str]] = described["python"][python]
+    return wheels
+
+
+def _glibc() -> list[int]:
+    try:
+        words = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (ValueError, OSError):  # another C library
+        return [0]
+    return [int(part) for part in words.rpartition(" ")[2].split(".")]
+
+
+def _root(arguments: list[str]) -> Path:
+    """Return Banip's root, as the appliance's own ``--root`` option names it."""
+    for number, word in enumerate(arguments):
+        if word.startswith("--root="):
+            return Path(word[len("--root=") :])
+        if word == "--root" and number + 1 < len(arguments):
+            return Path(arguments[number + 1])
+    return Path(DEFAULT_ROOT)
+
+
+def _fresh_folder(root: Path) -> tuple[Path, int]:
+    """Make a folder that nobody else could have prepared; remove those that killed runs left."""
+    home = root / "first-contact"
+    try:
+        root.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not os.path.lexists(home):
+            home.mkdir(mode=0o700)
+        found = os.lstat(home)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            _refuse(TAMPERED, f"{home} is not ours alone", f"{home} 폴더를 다른 사용자가 바꿀 수 있습니다")
+        _sweep(home)
+        folder = home / secrets.token_hex(16)
+        folder.mkdir(mode=0o700)
+        return folder, _held(folder)
+    except OSError as error:
+        _refuse(
+            UNFIT_SERVER,
+            f"{home} cannot be made: {error.strerror}. Run it as root, or name another --root.",
+            f"{home} 폴더를 만들 수 없습니다: {error.strerror}. root로 실행하거나 --root를 지정하십시오.",
+        )
+
+
+def _held(folder: Path) -> int:
+    """Return a descriptor whose lock says that the run which made the folder is alive."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _sweep(home: Path) -> None:
+    for folder in home.iterdir():
+        try:
+            descriptor = _held(folder)
+        except OSError:  # another run's, alive
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _unpack(carried: zipfile.ZipFile, wheel: dict[str, str], folder: Path) -> None:
+    content = carried.read(f"wheels/{wheel['filename']}")
+    if hashlib.sha256(content).hexdigest() != wheel["sha256"]:
+        _refuse(
+            TAMPERED,
+            f"{wheel['filename']} inside this file is damaged; copy the file again and compare it again",
+            f"이 파일 안의 {wheel['filename']}이(가) 손상되었습니다. 파일을 다시 복사하고 다시 비교하십시오",
+        )
+    with zipfile.ZipFile(io.BytesIO(content)) as unpacked:
+        unpacked.extractall(folder, members=_plain_members(unpacked))
+
+
+def _plain_members(wheel: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
+    for member in wheel.infolist():
+        parts = member.filename.split("/")
+        if member.filename.startswith("/") or ".." in parts:
+            _refuse(TAMPERED, "a wheel names a path outside itself", "휠이 자신의 밖을 가리킵니다")
+        yield member
+
+
+def _self_test() -> None:
+    """Check a signature that is known to be good, and that a changed message is refused."""
+    ec = importlib.import_module("cryptography.hazmat.primitives.asymmetric.ec")
+    encoding = importlib.import_module("cryptography.hazmat.primitives.asymmetric.utils")
+    hashes = importlib.import_module("cryptography.hazmat.primitives.hashes")
+    refused = importlib.import_module("cryptography.exceptions").InvalidSignature
+    key = ec.EllipticCurvePublicNumbers(_VECTOR["x"], _VECTOR["y"], ec.SECP256R1()).public_key()
+    signature = encoding.encode_dss_signature(_VECTOR["r"], _VECTOR["s"])
+    verdicts = []
+    for message in (b"sample", b"Sample"):
+        try:
+            key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+            verdicts.append(True)
+        except refused:  # noqa: PERF203 - two turns
+            verdicts.append(False)
+    if verdicts != [True, False]:
+        _refuse(
+            UNFIT_SERVER,
+            "the self-test of the cryptography failed on this server",
+            "이 서버에서 암호 자체 시험이 실패했습니다",
+        )
+
+
+def _run(described: dict[str, Any], root: bytes) -> None:
+    appliance = importlib.import_module("appliance.__main__")
+    state = importlib.import_module("appliance.state")
+    first = state.FirstContact(root=root, product=described["product"], site=described["site"])
+    appliance.main(None, first_contact=first)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""From a lock to the build store: everything fetched once, checked by digest, resumable, all failures told.
+
+A file is either there under its digest or not there at all; what is there is called cached and left alone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from appliance.errors import BanipError
+from appliance.format import Blob
+from appliance.store import PIECE_BYTES, Store
+from appliance.text import text
+from bundle.index import find_index, masked
+from bundle.local import file_sha256, playbook_files
+from bundle.lock import refuse_unlocked
+from bundle.models import pieces
+from bundle.problems import Incompletes, Problem
+from bundle.wheels import wheel_target
+from bundle.workshop import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from appliance.text import Text
+    from bundle.index import Index
+    from bundle.lock import Lock, LockedFile, LockedModel, LockedWheel
+    from bundle.manifest import CheckedManifest
+    from bundle.wheels import WheelTarget
+    from bundle.workshop import EventKind, Report, Workshop
+
+_THREADS = 4
+#: What may go wrong with one file while the others go on.
+_FAILURES = (BanipError, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Receipt of a collection: files and bytes that were already there, and that came in now."""
+
+    cached: int
+    cached_bytes: int
+    new: int
+    new_bytes: int
+
+
+def collect(checked: CheckedManifest, lock: Lock, workshop: Workshop, report: Report) -> Collected:
+    """Bring every blob of the lock into the build store.
+
+    Raises ``Incompletes`` with everything that is unlocked, or that could not be had; what could be had
+    stays, so the next run goes on from there.
+    """
+    refuse_unlocked(lock)
+    _refuse_images(lock)
+    run = _Collection(workshop.store, report)
+    _Wheels(checked, lock, workshop, run).collect()
+    for model in lock.models:
+        _collect_model(checked, workshop, model, run)
+    files = playbook_files(checked)
+    for file in lock.playbooks:
+        run.take(file.path, file, "copied", _read(files[file.path]))
+    if run.problems:
+        raise Incompletes(
+            text("{count} files could not be collected", count=len(run.problems)),
+            run.problems,
+            text("run the same command again; it goes on from what is there"),
+        )
+    return Collected(run.cached, run.cached_bytes, run.new, run.new_bytes)
+
+
+def _refuse_images(lock: Lock) -> None:
+    problems = [
+        Problem(f"image {image.name}", text("this version of Banip cannot collect container images yet"))
+        for image in lock.images
+    ]
+    if problems:
+        raise Incompletes(
+            text("{count} images cannot be collected", count=len(problems)),
+            problems,
+            text("take the images out of the manifest, or use a later version of Banip"),
+        )
+
+
+class _Collection:
+    """The store, the tally and the failures of one run."""
+
+    def __init__(self, store: Store, report: Report) -> None:
+        self.store, self.report = store, report
+        self.problems: list[Problem] = []
+        self.cached = self.cached_bytes = self.new = self.new_bytes = 0
+
+    def take(
+        self,
+        name: str,
+        what: LockedFile | LockedWheel,
+        kind: EventKind,
+        content: Iterable[bytes],
+    ) -> None:
+        """Store lazy content under its locked digest, unless it is there; other content is a failure."""
+        blob = Blob(sha256=what.sha256, size_bytes=what.size_bytes)
+        if self.store.has(blob):
+            self.keep(name, blob.size_bytes)
+            return
+        try:
+            self.store.add(blob, content)
+        except _FAILURES as error:
+            self.fail(name, _why(error))
+        else:
+            self.got(kind, name, blob.size_bytes)
+
+    def keep(self, name: str, size_bytes: int) -> None:
+        self.cached, self.cached_bytes = self.cached + 1, self.cached_bytes + size_bytes
+        self.report(Event("cached", name, size_bytes))
+
+    def got(self, kind: EventKind, name: str, size_bytes: int) -> None:
+        self.new, self.new_bytes = self.new + 1, self.new_bytes + size_bytes
+        self.report(Event(kind, name, size_bytes))
+
+    def fail(self, name: str, said: Text) -> None:
+        self.problems.append(Problem(name, said))
+        self.report(Event("failed", name, detail=str(said)))
+
+
+# --- Wheels, through pip --------------------------------------------------------------------------------
+
+
+class _Wheels:
+    """Fetches wheels into ``offline-wheels/TAG``, where a person finds them, and into the store."""
+
+    def __init__(self, checked: CheckedManifest, lock: Lock, workshop: Workshop, run: _Collection) -> None:
+        self._lock, self._workshop, self._run = lock, workshop, run
+        self._target: WheelTarget = wheel_target(lock.manifest.target)
+        self._folder = workshop.wheels(self._target.folder)
+        self._find_index: Callable[[], Index] = lambda: find_index(checked.manifest.sources, checked.project)
+
+    def collect(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        missing = [wheel for wheel in self._lock.wheels() if not self._have(wheel)]
+        if missing:
+            self._fetch(missing)
+
+    def _have(self, wheel: LockedWheel) -> bool:
+        """Tell whether the wheel is in both places; what is in one is linked to the other."""
+        blob = Blob(sha256=wheel.sha256, size_bytes=wheel.size_bytes)
+        visible = self._folder / wheel.filename
+        if not self._run.store.has(blob):
+            if not visible.is_file() or file_sha256(visible) != wheel.sha256:
+                return self._refuse_local(wheel)
+            self._run.store.add_file(visible)
+        self._show(wheel)
+        self._run.keep(wheel.filename, wheel.size_bytes)
+        return True
+
+    def _refuse_local(self, wheel: LockedWheel) -> bool:
+        if wheel.local:
+            said = text("it was built where the lock was made, and no index has it; run lock here")
+            self._run.fail(wheel.filename, said)
+        return wheel.local
+
+    def _show(self, wheel: LockedWheel) -> None:
+        """Link a blob under its wheel's name, replacing another file of that name."""
+        visible, blob = self._folder / wheel.filename, self._run.store.path(wheel.sha256)
+        if not visible.exists() or not visible.samefile(blob):
+            visible.unlink(missing_ok=True)
+            visible.hardlink_to(blob)
+
+    def _fetch(self, missing: Sequence[LockedWheel]) -> None:
+        index = self._find_index()
+        with self._workshop.scratch() as scratch, ThreadPoolExecutor(_THREADS) as threads:
+            left: list[LockedWheel] = []
+            for number, batch in enumerate(_batches(missing)):
+                folder = scratch / str(number)
+                self._download(batch, folder, index)
+                left += [wheel for wheel in batch if not self._arrived(wheel, folder)]
+            # pip gives up a whole batch for one failure: what is left is asked for one by one.
+            alone = [(wheel, scratch / wheel.sha256) for wheel in left]
+            said = threads.map(lambda each: self._download([each[0]], each[1], index), alone)
+            for (wheel, folder), reason in zip(alone, said, strict=True):
+                if not self._arrived(wheel, folder):
+                    self._run.fail(wheel.filename, text("pip could not fetch it: {reason}", reason=reason))
+
+    def _arrived(self, wheel: LockedWheel, folder: Path) -> bool:
+        path = folder / wheel.filename
+        if not path.is_file() or file_sha256(path) != wheel.sha256:
+            return False
+        path.chmod(0o444)
+        blob = self._run.store.add_file(path)
+        self._show(wheel)
+        self._run.got("fetched", wheel.filename, blob.size_bytes)
+        return True
+
+    def _download(self, batch: Sequence[LockedWheel], folder: Path, index: Index) -> str:
+        folder.mkdir()
+        wishes = folder / "requirements.txt"
+        lines = [f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n" for wheel in batch]
+        wishes.write_text("".join(lines), "utf-8")
+        argv = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes"]
+        argv += ["--only-binary", ":all:", "--dest", str(folder), "-r", str(wishes)]
+        argv += ["--implementation", "cp", "--python-version", self._target.python]
+        argv += [word for platform in self._target.platforms for word in ("--platform", platform)]
+        done = subprocess.run(
+            argv,
+            env=index.pip_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return masked(" ".join(done.stderr.split()))[-400:]
+
+
+def _batches(wheels: Iterable[LockedWheel]) -> Iterator[list[LockedWheel]]:
+    """Yield groups in which no name stands twice: pip refuses two versions of one name."""
+    left = list(wheels)
+    while left:
+        batch = list({wheel.name: wheel for wheel in reversed(left)}.values())
+        left = [wheel for wheel in left if wheel not in batch]
+        yield batch
+
+
+# --- Models -----------------------------------------------------------------------------------------------
+
+
+def _collect_model(
+    checked: CheckedManifest, workshop: Workshop, locked: LockedModel, run: _Collection
+) -> None:
+    model = checked.manifest.models[locked.name]
+    for file in locked.files:
+        name = f"models/{locked.name}/{file.path}"
+        if model.generate is not None:
+            run.take(name, file, "made", pieces(model.generate, file.path))
+        elif model.folder is not None:
+            run.take(name, file, "copied", _read(checked.path(model.folder) / file.path))
+        else:
+            run.take(name, file, "fetched", _from_hub(checked, workshop, locked, file.path))
+
+
+def _from_hub(
+    checked: CheckedManifest, workshop: Workshop, locked: LockedModel, path: str
+) -> Iterator[bytes]:
+    from bundle.hub import HUB_ERRORS, Hub  # noqa: PLC0415 - only where a manifest has hub models
+
+    hub = Hub(checked.manifest.sources.hub, workshop.hub)
+    try:
+        file = hub.fetch(checked.manifest.models[locked.name].hub or "", locked.commit or "", path)
+    except HUB_ERRORS as error:
+        raise OSError(masked(str(error))) from error
+    yield from _read(file)
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        yield from iter(lambda: file.read(PIECE_BYTES), b"")
+
+
+def _why(error: Exception) -> Text:
+    if isinstance(error, BanipError):
+        return error.happened
+    return text("it cannot be read: {error}", error=str(error))

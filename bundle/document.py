@@ -1,0 +1,229 @@
+"""YAML that a person wrote, read so strictly that it means one thing, with the line of every value.
+
+Plain data only: no anchors, aliases, tags or merge keys, no duplicate keys, and none of the words that
+YAML 1.1 quietly turns into something else (``no``, ``0644``, ``12:30``, dates).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from jsonschema import Draft202012Validator
+
+from appliance.text import Text, text
+from bundle.problems import Problem, refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from jsonschema.exceptions import ValidationError
+
+DOCUMENT_MAX_BYTES = 1024 * 1024
+_DEPTH_MAX = 32
+Place = tuple[str | int, ...]
+_MAP, _LIST = yaml.MappingNode, yaml.SequenceNode
+_WORDS: Mapping[str, re.Pattern[str]] = {
+    "tag:yaml.org,2002:null": re.compile(r"null|~|"),
+    "tag:yaml.org,2002:bool": re.compile(r"true|false"),
+    "tag:yaml.org,2002:int": re.compile(r"-?(0|[1-9][0-9]*)"),
+    "tag:yaml.org,2002:float": re.compile(r"-?[0-9]+\.[0-9]+"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A YAML file: its value, and the line (from 1) on which each place begins."""
+
+    name: str
+    value: Any
+    lines: Mapping[Place, int] = field(repr=False)
+
+    def problem(self, place: Iterable[str | int], said: Text) -> Problem:
+        """Say that something is wrong at a place, as ``file:line: $.path: ...``."""
+        place = tuple(place)
+        known = next((place[:n] for n in range(len(place), -1, -1) if place[:n] in self.lines), ())
+        return Problem(f"{self.name}:{self.lines.get(known, 1)}: {path_of(place)}", said)
+
+
+def path_of(place: Iterable[str | int]) -> str:
+    """Return a place in JSONPath's spelling: ``$.environments.api.requirements[0]``."""
+    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
+
+
+def read_document(path: Path, name: str) -> Document:
+    """Read a YAML file strictly. Raises ``BadInputs`` with every problem found; ``name`` is said in them."""
+    try:
+        raw = path.read_bytes()[: DOCUMENT_MAX_BYTES + 1]
+    except OSError as error:
+        refuse(name, [Problem(name, text("the file cannot be read: {error}", error=error.strerror))])
+        raise
+    return document_from_bytes(raw, name)
+
+
+def document_from_bytes(raw: bytes, name: str) -> Document:
+    """Parse YAML bytes strictly. Raises ``BadInputs``."""
+    if len(raw) > DOCUMENT_MAX_BYTES:
+        refuse(name, [Problem(name, text("the file is larger than 1 MiB"))])
+    reading = _Reading(name)
+    node = None
+    try:
+        content = raw.decode("utf-8")
+        refuse(name, list(_indirections(content, name)))
+        node = yaml.compose(content, Loader=yaml.SafeLoader)
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        refuse(name, [_syntax(error, name)])
+    if node is None:
+        refuse(name, [Problem(f"{name}:1", text("the file is empty"))])
+    value = reading.value(node, ())
+    refuse(name, reading.problems)
+    return Document(name, value, reading.lines)
+
+
+class _Reading:
+    """One walk over the nodes, gathering values, lines and problems."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.lines, self.problems = name, dict[Place, int](), list[Problem]()
+
+    def value(self, node: Any, place: Place) -> Any:  # noqa: ANN401 - PyYAML's nodes and YAML's values
+        self.lines.setdefault(place, _line(node))
+        if len(place) > _DEPTH_MAX:
+            return self._say(node, place, text("nested deeper than {count} levels", count=_DEPTH_MAX))
+        if isinstance(node, _MAP):
+            return self._mapping(node, place)
+        if isinstance(node, _LIST):
+            return [self.value(item, (*place, number)) for number, item in enumerate(node.value)]
+        return self._scalar(node, place)
+
+    def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, content in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+                self._say(key, place, text("a key must be a plain string; put it in quotes"))
+                continue
+            here = (*place, key.value)
+            if key.value in found:
+                self._say(
+                    key, here, text("the key stands twice, first on line {line}", line=self.lines[here])
+                )
+                continue
+            self.lines[here] = _line(key)
+            found[key.value] = self.value(content, here)
+        return found
+
+    def _scalar(self, node: yaml.ScalarNode, place: Place) -> Any:  # noqa: ANN401
+        if node.tag == "tag:yaml.org,2002:str":
+            return node.value
+        word = _WORDS.get(node.tag)
+        if word is None or not word.fullmatch(node.value):
+            return self._say(
+                node, place, text("{value} means something else in YAML; put it in quotes", value=node.value)
+            )
+        return yaml.SafeLoader("").construct_object(node)
+
+    def _say(self, node: yaml.Node, place: Place, said: Text) -> None:
+        self.problems.append(Problem(f"{self.name}:{_line(node)}: {path_of(place)}", said))
+
+
+def _line(node: Any) -> int:  # noqa: ANN401 - what was read has a mark; the stubs do not know
+    return int(node.start_mark.line) + 1
+
+
+def _indirections(content: str, name: str) -> Iterator[Problem]:
+    for event in yaml.parse(content, Loader=yaml.SafeLoader):
+        where = f"{name}:{_line(event)}"
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            yield Problem(where, text("anchors and aliases are not allowed; write the value out"))
+        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:
+            yield Problem(where, text("tags are not allowed: {tag}", tag=event.tag))
+
+
+def _syntax(error: Exception, name: str) -> Problem:
+    mark: Any = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    said = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return Problem(f"{name}:{mark.line + 1 if mark else 1}", text("not valid YAML: {error}", error=said))
+
+
+# --- A JSON Schema's verdict in our words, at the line it is about ---------------------------------------
+
+
+def check_schema(document: Document, schema: Mapping[str, Any]) -> list[Problem]:
+    """Return everything in which the document differs from the schema (draft 2020-12), in file order."""
+    errors = Draft202012Validator(schema).iter_errors(document.value)
+    problems = [problem for error in errors for problem in _problems(document, error)]
+    return sorted(problems, key=lambda problem: int(problem.where.split(":")[1]))
+
+
+def _problems(document: Document, error: ValidationError) -> Iterator[Problem]:
+    place = tuple(error.absolute_path)
+    if error.validator == "anyOf" and error.context:
+        for inner in _closest(error):
+            yield from _problems(document, inner)
+    elif error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        schema: Any = error.schema
+        known = sorted(schema.get("properties", {}))
+        for key in error.instance:
+            if key not in known:
+                said = text("the key is not known; known here are {keys}", keys=", ".join(known))
+                yield document.problem((*place, key), said)
+    else:
+        yield document.problem(place, _said(error))
+
+
+def _closest(error: ValidationError) -> list[ValidationError]:
+    """Return the complaints of the branch that was meant: the one whose kind fits, or that got furthest."""
+    branches: dict[int, list[ValidationError]] = {}
+    for inner in error.context or ():
+        branches.setdefault(int(inner.relative_schema_path[0]), []).append(inner)
+
+    def strangeness(branch: list[ValidationError]) -> tuple[bool, bool, int]:
+        misses_kind = any(inner.validator in {"const", "enum"} for inner in branch)
+        return misses_kind, any(inner.validator == "type" and not inner.path for inner in branch), len(branch)
+
+    return min(branches.values(), key=strangeness)
+
+
+def _said(error: ValidationError) -> Text:  # noqa: PLR0911 - a table, one return a row
+    wanted: Any = error.validator_value
+    match error.validator:
+        case "required":
+            # jsonschema reports one error a missing key; the key is only in its message.
+            missing = [key for key in wanted if f"{key!r}" in error.message]
+            return text("the key {key} is missing", key=", ".join(missing))
+        case "type" if wanted == "string" and isinstance(error.instance, int | float):
+            return text("{value} is a number here; put it in quotes", value=error.instance)
+        case "type":
+            kinds = wanted if isinstance(wanted, str) else " / ".join(wanted)
+            return text("{value} is not of type {kind}", value=_short(error.instance), kind=kinds)
+        case "pattern" | "format":
+            return text("{value} does not match {pattern}", value=_short(error.instance), pattern=wanted)
+        case "enum":
+            return text("{value} is none of {choices}", value=_short(error.instance), choices=_list(wanted))
+        case "const":
+            return text("{value} is none of {choices}", value=_short(error.instance), choices=wanted)
+        case "minimum" | "maximum":
+            return text(
+                "{value} is outside the allowed range (limit {limit})", value=error.instance, limit=wanted
+            )
+        case "oneOf":
+            keys = ", ".join(key for branch in wanted for key in branch.get("required", ()))
+            return text("exactly one of {keys} belongs here", keys=keys)
+        case "minProperties" | "maxProperties" | "minItems" | "minLength":
+            return text(
+                "too few or too many entries here ({rule} {limit})", rule=error.validator, limit=wanted
+            )
+        case _:
+            return text("does not fit the schema: {message}", message=error.message[:200])
+
+
+def _short(value: object) -> str:
+    words = repr(value)
+    return words if len(words) <= 80 else words[:77] + "..."  # noqa: PLR2004 - a terminal's width
+
+
+def _list(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values))

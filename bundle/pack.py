@@ -1,0 +1,387 @@
+"""The carrier: release metadata and blobs become one file, in one pass over the data.
+
+``chunks.bin`` and ``targets.json`` stand before the blobs but depend on them; their sizes do not. So their
+place is kept, the blobs are hashed while they are written, and the metadata is put in at the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tuf.api._payload import TargetFile, Targets
+from tuf.api.dsse import SimpleEnvelope
+
+from appliance.errors import BadInput, Incomplete, Tampered
+from appliance.format import (
+    CHUNK_BYTES,
+    CHUNKS_TARGET,
+    END_OF_CARRIER,
+    FORMAT_MEMBER,
+    RELEASE_TARGET,
+    ROOM_MEMBER,
+    TARGETS_MEMBER,
+    Blob,
+    Release,
+    blob_member,
+    canonical_json,
+    chunk_count,
+    envelope_to_bytes,
+    format_line,
+    member_header,
+    padding_bytes,
+    release_from_bytes,
+    release_to_bytes,
+    root_member,
+    sha256_hex,
+)
+from appliance.media import open_carrier, room_bytes
+from appliance.store import Progress
+from appliance.text import text
+from appliance.verify import open_envelope, parse_targets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
+    from io import BufferedIOBase, FileIO, RawIOBase
+    from pathlib import Path
+
+    OpenBlob = Callable[[str], BufferedIOBase | RawIOBase]
+    Report = Callable[[Progress], None]
+
+BUFFER_BYTES = 1024 * 1024
+
+
+def targets_envelope(
+    release: Release, release_json: bytes, chunks_bin: bytes, expires: datetime
+) -> SimpleEnvelope[Any]:
+    """Return the unsigned targets: both files by length and SHA-256, under the release's number."""
+    files = {RELEASE_TARGET: release_json, CHUNKS_TARGET: chunks_bin}
+    targets = Targets(
+        version=release.counter,
+        expires=expires,
+        targets={
+            name: TargetFile(len(data), {"sha256": sha256_hex(data)}, name) for name, data in files.items()
+        },
+    )
+    return SimpleEnvelope(canonical_json(targets.to_dict()), SimpleEnvelope.DEFAULT_PAYLOAD_TYPE, {})
+
+
+def build_carrier(  # noqa: PLR0913 - each is one thing that the carrier is made of
+    path: Path,
+    roots: Sequence[bytes],
+    release: Release,
+    open_blob: OpenBlob,
+    *,
+    expires: datetime,
+    report: Report | None = None,
+) -> None:
+    """Write a new, unsigned carrier; the chunk table comes out of the same pass over the blobs.
+
+    ``open_blob`` opens a blob by its digest. Raises ``Tampered`` where a blob is not what its name says,
+    ``Incomplete`` where one is missing, ``BadInput`` where the disk is too small; ``path`` is then as it was.
+    """
+    release_json = release_to_bytes(release)
+    reserved = bytes(32 * sum(chunk_count(blob.size_bytes) for blob in release.blobs))
+    draft = envelope_to_bytes(targets_envelope(release, release_json, reserved, expires))
+    with _new_file(path) as file:
+        places = _write_head(file, roots, draft, release_json, reserved, release)
+        chunks = _write_blobs(file, release, open_blob, report)
+        final = envelope_to_bytes(targets_envelope(release, release_json, chunks, expires))
+        _put(file, places[CHUNKS_TARGET], reserved, chunks)
+        _put(file, places[TARGETS_MEMBER], draft, final)
+
+
+def write_carrier(  # noqa: PLR0913, PLR0917 - each is one thing that the carrier is made of
+    path: Path,
+    roots: Sequence[bytes],
+    targets: bytes,
+    release: Release,
+    release_json: bytes,
+    chunks_bin: bytes,
+    open_blob: OpenBlob,
+    report: Report | None = None,
+) -> None:
+    """Write a carrier around metadata that exists already, signed or not; the same in, the same bytes out."""
+    with _new_file(path) as file:
+        _write_head(file, roots, targets, release_json, chunks_bin, release)
+        chunks = _write_blobs(file, release, open_blob, report)
+        if chunks != chunks_bin:
+            raise Tampered(text("chunks.bin does not fit the blobs of the release"), where=path)
+
+
+def chunk_table(release: Release, open_blob: OpenBlob) -> bytes:
+    """Return ``chunks.bin``, reading only the blobs that have chunks, and checking those."""
+    digests: list[bytes] = []
+    for blob in release.blobs:
+        if chunk_count(blob.size_bytes):
+            digests += _copy(blob, open_blob, lambda _: None)
+    return b"".join(digests)
+
+
+# --- Writing --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[FileIO]:
+    """Give a file that gets its name only when it is whole and on disk."""
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            yield file
+            os.fchmod(descriptor, 0o644)
+            os.fsync(descriptor)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_head(  # noqa: PLR0913, PLR0917
+    file: FileIO,
+    roots: Sequence[bytes],
+    targets: bytes,
+    release_json: bytes,
+    chunks_bin: bytes,
+    release: Release,
+) -> dict[str, int]:
+    """Write every member before the blobs; return where the content of each begins."""
+    members = [
+        (FORMAT_MEMBER, format_line()),
+        *((root_member(version), root) for version, root in enumerate(roots, start=1)),
+        (TARGETS_MEMBER, targets),
+        (ROOM_MEMBER, bytes(room_bytes(targets))),
+        (RELEASE_TARGET, release_json),
+        (CHUNKS_TARGET, chunks_bin),
+    ]
+    head, places = b"", {}
+    for name, content in members:
+        header = member_header(name, len(content))
+        places[name] = len(head) + len(header)
+        head += header + content + bytes(padding_bytes(len(content)))
+    _check_space(file, len(head) + blob_bytes(release))
+    _write(file, head)
+    return places
+
+
+def blob_bytes(release: Release) -> int:
+    """Return the bytes of a carrier from the first blob's header to the end."""
+    found = len(END_OF_CARRIER)
+    for blob in release.blobs:
+        found += len(member_header(blob_member(blob.sha256), blob.size_bytes))
+        found += blob.size_bytes + padding_bytes(blob.size_bytes)
+    return found
+
+
+def _check_space(file: FileIO, needed: int) -> None:
+    disk = os.fstatvfs(file.fileno())
+    if disk.f_bavail * disk.f_frsize < needed:
+        raise BadInput(
+            text("the disk is too small for the bundle"),
+            expected=text("{count} bytes", count=needed),
+            seen=text("{count} bytes", count=disk.f_bavail * disk.f_frsize),
+            remedy=text("name another folder with --out"),
+        )
+
+
+def _write_blobs(file: FileIO, release: Release, open_blob: OpenBlob, report: Report | None) -> bytes:
+    total = sum(blob.size_bytes for blob in release.blobs)
+    done = 0
+    digests: list[bytes] = []
+    for blob in release.blobs:
+        _write(file, member_header(blob_member(blob.sha256), blob.size_bytes))
+
+        def write(piece: memoryview, sha256: str = blob.sha256) -> None:
+            nonlocal done
+            _write(file, piece)
+            done += len(piece)
+            if report is not None:
+                report(Progress(sha256, done, total))
+
+        digests += _copy(blob, open_blob, write)
+        _write(file, bytes(padding_bytes(blob.size_bytes)))
+    _write(file, END_OF_CARRIER)
+    return b"".join(digests)
+
+
+def _copy(blob: Blob, open_blob: OpenBlob, write: Callable[[memoryview], None]) -> list[bytes]:
+    """Pass a blob on, hashing it and its chunks; return the chunk digests, having compared the whole."""
+    whole, chunk = hashlib.sha256(), hashlib.sha256()
+    chunks: list[bytes] = []
+    size = 0
+    for piece in _pieces(blob, open_blob):
+        size += len(piece)
+        if size > blob.size_bytes:
+            break
+        whole.update(piece)
+        if chunk_count(blob.size_bytes):
+            chunk.update(piece)
+            if size % CHUNK_BYTES == 0 or size == blob.size_bytes:
+                chunks.append(chunk.digest())
+                chunk = hashlib.sha256()
+        write(piece)
+    if size != blob.size_bytes or whole.hexdigest() != blob.sha256:
+        raise Tampered(
+            text("a blob in the store is not what its name says"),
+            where=blob.sha256,
+            expected=text("{count} bytes", count=blob.size_bytes),
+            seen=text("{count} bytes with digest {digest}", count=size, digest=whole.hexdigest()),
+            remedy=text("remove it from the store and collect again"),
+        )
+    return chunks
+
+
+def _pieces(blob: Blob, open_blob: OpenBlob) -> Iterator[memoryview]:
+    """Yield the content in full buffers, so that a chunk always ends where a piece does."""
+    try:
+        source = open_blob(blob.sha256)
+    except FileNotFoundError as error:
+        raise Incomplete(
+            text("a blob is not in the store"), where=blob.sha256, remedy=text("collect again")
+        ) from error
+    buffer = memoryview(bytearray(BUFFER_BYTES))
+    with source:
+        while count := _fill(source, buffer):
+            yield buffer[:count]
+
+
+def _fill(source: BufferedIOBase | RawIOBase, buffer: memoryview) -> int:
+    """Read until the buffer is full or the source ends: a short read is no end."""
+    filled = 0
+    while filled < len(buffer) and (count := source.readinto(buffer[filled:])):
+        filled += count
+    return filled
+
+
+def _write(file: FileIO, data: bytes | memoryview) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _put(file: FileIO, place: int, reserved: bytes, content: bytes) -> None:
+    if len(content) != len(reserved):
+        raise AssertionError(place)
+    rest = memoryview(content)
+    while rest:
+        written = os.pwrite(file.fileno(), rest, place)
+        rest, place = rest[written:], place + written
+
+
+# --- Looking at a carrier -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a carrier says of itself, unverified; ``signed_by`` are key ids, sizes are bytes."""
+
+    release: Release
+    release_sha256: str
+    root_version: int
+    expires: datetime
+    signed_by: tuple[str, ...]
+    size_bytes: int
+    blob_bytes: int
+    bytes_read: int
+
+
+def inspect(path: Path) -> Contents:
+    """Read a carrier's metadata, some kilobytes, and trust nothing in it."""
+    with open_carrier(path) as carrier:
+        envelopes = carrier.envelopes()
+        envelope = open_envelope(envelopes.targets, TARGETS_MEMBER)
+        targets = parse_targets(envelope)
+        release_json = carrier.target(RELEASE_TARGET, targets.targets[RELEASE_TARGET].length)
+        release = release_from_bytes(release_json)
+        return Contents(
+            release=release,
+            release_sha256=sha256_hex(release_json),
+            root_version=len(envelopes.roots),
+            expires=targets.expires,
+            signed_by=tuple(sorted(envelope.signatures)),
+            size_bytes=carrier.size_bytes,
+            blob_bytes=sum(blob.size_bytes for blob in release.blobs),
+            bytes_read=carrier.bytes_read,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What differs between two releases, by name; each tuple is sorted."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """From one release to another: blobs by digest with their sizes, everything else by name."""
+
+    added: tuple[Blob, ...]
+    removed: tuple[Blob, ...]
+    kept: tuple[Blob, ...]
+    environments: Changes
+    files: Changes
+    images: Changes
+    packages: Changes
+    roles: Changes
+
+    @property
+    def added_bytes(self) -> int:
+        """Bytes that a server at the first release has to take in."""
+        return sum(blob.size_bytes for blob in self.added)
+
+    @property
+    def removed_bytes(self) -> int:
+        """Bytes that only the first release has."""
+        return sum(blob.size_bytes for blob in self.removed)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that both share."""
+        return sum(blob.size_bytes for blob in self.kept)
+
+
+def diff(old: Release, new: Release) -> Difference:
+    """Compare two releases."""
+    before, after = set(old.blobs), set(new.blobs)
+
+    def ordered(blobs: set[Blob]) -> tuple[Blob, ...]:
+        return tuple(sorted(blobs, key=lambda blob: blob.sha256))
+
+    return Difference(
+        added=ordered(after - before),
+        removed=ordered(before - after),
+        kept=ordered(before & after),
+        environments=_changes(*({one.name: one.digest for one in side.environments} for side in (old, new))),
+        files=_changes(*({one.path: one.sha256 for one in side.files} for side in (old, new))),
+        images=_changes(*({one.name: one.manifest for one in side.images} for side in (old, new))),
+        packages=_changes(*({one.name: one.sha256 for one in side.packages} for side in (old, new))),
+        roles=_changes(*({one.name: one for one in side.roles} for side in (old, new))),
+    )
+
+
+def _changes(old: Mapping[str, object], new: Mapping[str, object]) -> Changes:
+    return Changes(
+        added=tuple(sorted(new.keys() - old.keys())),
+        removed=tuple(sorted(old.keys() - new.keys())),
+        changed=tuple(sorted(name for name in old.keys() & new.keys() if old[name] != new[name])),
+    )

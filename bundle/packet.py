@@ -1,0 +1,305 @@
+"""The paper that goes with a medium: what to compare, what to type, and what the gatekeeper writes down.
+
+Plain text for any printer, and a page; Korean and English side by side, because both are read on site. The
+operator believes the digest on this paper, so it must reach the site by another way than the medium.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from appliance.errors import BadInput, Incomplete
+from appliance.media import open_carrier
+from appliance.text import Text, text
+from appliance.verify import trusted_root
+from bundle.local import file_sha256
+from bundle.pack import inspect
+from bundle.screen import human_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from appliance.format import Release
+    from appliance.media import Carrier
+
+_MEDIUM = "/media/usb"
+_COPY = "/root/banip"
+_GROUP, _GROUPS_A_LINE = 8, 4
+_ROOT_ROLE, _RELEASE_ROLE = "root", "targets"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One line of the intake list."""
+
+    name: str
+    version: str
+    source: Text
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """Everything that the paper says."""
+
+    bundle: str
+    bundle_bytes: int
+    bundle_sha256: str
+    first_contact: str
+    first_contact_bytes: int
+    first_contact_sha256: str
+    release: Release
+    root_version: int
+    root_keys: tuple[str, ...]
+    release_keys: tuple[str, ...]
+    signed_by: tuple[str, ...]
+    expires: datetime
+    parts: tuple[Part, ...]
+
+
+def make_packet(bundle: Path, first_contact: Path) -> Packet:
+    """Gather what the paper says.
+
+    Raises ``BadInput`` for an unsigned bundle, ``Incomplete`` without ``appliance.pyz``.
+    """
+    contents = inspect(bundle)
+    if not contents.signed_by:
+        raise BadInput(
+            text("the bundle is not signed; its paper would be worth nothing"),
+            where=bundle,
+            remedy=text("sign it first, then print the paper"),
+        )
+    if not first_contact.is_file():
+        raise Incomplete(
+            text("there is no first contact file"),
+            where=first_contact,
+            remedy=text("name it with --first-contact"),
+        )
+    with open_carrier(bundle) as carrier:
+        carrier.check_layout(contents.release)
+        root = trusted_root(carrier.envelopes().roots[-1])
+        parts = tuple(_parts(contents.release, _bom(carrier, contents.release)))
+    return Packet(
+        bundle=bundle.name,
+        bundle_bytes=bundle.stat().st_size,
+        bundle_sha256=file_sha256(bundle),
+        first_contact=first_contact.name,
+        first_contact_bytes=first_contact.stat().st_size,
+        first_contact_sha256=file_sha256(first_contact),
+        release=contents.release,
+        root_version=contents.root_version,
+        root_keys=tuple(root.roles[_ROOT_ROLE].keyids),
+        release_keys=tuple(root.roles[_RELEASE_ROLE].keyids),
+        signed_by=contents.signed_by,
+        expires=contents.expires,
+        parts=parts,
+    )
+
+
+def _bom(carrier: Carrier, release: Release) -> Mapping[str, Any]:
+    blob = next(blob for blob in release.blobs if blob.sha256 == release.bom)
+    found: Mapping[str, Any] = json.loads(b"".join(carrier.blob(blob)))
+    return found
+
+
+def _parts(release: Release, bom: Mapping[str, Any]) -> Iterator[Part]:
+    sizes = {blob.sha256: blob.size_bytes for blob in release.blobs}
+    for component in bom["components"]:
+        version = component.get("version", release.version)
+        source = _source(component)
+        for each in component.get("components", [component]):
+            if "hashes" not in each:
+                continue
+            digest = each["hashes"][0]["content"]
+            name = component["name"] if each is component else f"{component['name']}/{each['name']}"
+            yield Part(name, version, source, digest, sizes[digest])
+    for file in release.files:
+        if file.path.startswith("playbooks/") or file.sha256 == release.bom:
+            yield Part(file.path, release.version, text("the supplier"), file.sha256, sizes[file.sha256])
+
+
+def _source(component: Mapping[str, Any]) -> Text:
+    purl = component.get("purl", "")
+    if purl.startswith("pkg:pypi/"):
+        return text("Python package index")
+    if purl.startswith("pkg:huggingface/"):
+        return text("model hub")
+    if component["type"] == "container":
+        return text("container registry")
+    return text("the supplier")
+
+
+# --- In words -----------------------------------------------------------------------------------------------
+
+
+def grouped(digest: str) -> list[str]:
+    """Return a digest in groups of eight, four a line, as eyes compare it."""
+    groups = [digest[start : start + _GROUP] for start in range(0, len(digest), _GROUP)]
+    return [
+        " ".join(groups[start : start + _GROUPS_A_LINE]) for start in range(0, len(groups), _GROUPS_A_LINE)
+    ]
+
+
+def commands(packet: Packet) -> list[str]:
+    """Return what the operator types, in order."""
+    bundle = f"{_MEDIUM}/{packet.bundle}"
+    run = f"python3 -I {packet.first_contact}"
+    return [
+        f"mkdir -m 0700 {_COPY}",
+        f"cp {_MEDIUM}/{packet.first_contact} {_COPY}/",
+        f"cd {_COPY}",
+        f"sha256sum {packet.first_contact}",
+        f"{run} verify {bundle}",
+        f"{run} preflight {bundle}",
+        f"{run} install {bundle}",
+    ]
+
+
+def packet_text(packet: Packet) -> str:
+    """Return the paper as plain text."""
+    return "\n".join(line for title, lines in _sections(packet) for line in ["", f"== {title} ==", *lines])[
+        1:
+    ]
+
+
+def packet_html(packet: Packet) -> str:
+    """Return the paper as one page to print, without anything that must be fetched."""
+    title = html.escape(f"{packet.release.id}")
+    sections = "\n".join(
+        f"<section><h2>{html.escape(heading)}</h2><pre>{html.escape(chr(10).join(lines))}</pre></section>"
+        for heading, lines in _sections(packet)
+    )
+    return _PAGE.replace("TITLE", title).replace("SECTIONS", sections)
+
+
+def packet_facts(packet: Packet) -> dict[str, object]:
+    """Return the paper as ``--json`` has it."""
+    release = packet.release
+    return {
+        "release": release.id,
+        "bundle": packet.bundle,
+        "bundle_bytes": packet.bundle_bytes,
+        "bundle_sha256": packet.bundle_sha256,
+        "first_contact": packet.first_contact,
+        "first_contact_sha256": packet.first_contact_sha256,
+        "root_version": packet.root_version,
+        "root_keys": list(packet.root_keys),
+        "release_keys": list(packet.release_keys),
+        "signed_by": list(packet.signed_by),
+        "expires": packet.expires,
+        "commands": commands(packet),
+        "parts": [
+            {
+                "name": part.name,
+                "version": part.version,
+                "source": str(part.source),
+                "sha256": part.sha256,
+                "size_bytes": part.size_bytes,
+            }
+            for part in packet.parts
+        ],
+    }
+
+
+def _sections(packet: Packet) -> Iterator[tuple[str, list[str]]]:
+    yield _both(text("Compare this before anything runs")), list(_comparison(packet))
+    yield _both(text("What is carried")), list(_carried(packet))
+    yield (
+        _both(text("What to type on the server")),
+        [f"{number}. {line}" for number, line in enumerate(commands(packet), start=1)]
+        + ["", _both(text("go on after step 4 only if its line is the one printed above"))],
+    )
+    yield _both(text("Intake record")), list(_record())
+    yield _both(text("Intake list")), list(_intake(packet))
+
+
+def _comparison(packet: Packet) -> Iterator[str]:
+    yield _both(text("SHA-256 of {name}", name=packet.first_contact))
+    yield ""
+    yield from (f"    {line}" for line in grouped(packet.first_contact_sha256))
+    yield ""
+    yield _both(text("sha256sum must print exactly"))
+    yield f"{packet.first_contact_sha256}  {packet.first_contact}"
+
+
+def _carried(packet: Packet) -> Iterator[str]:
+    release = packet.release
+    facts = (
+        (text("product"), f"{release.product} {release.version}"),
+        (text("release"), release.id),
+        (text("counter"), release.counter),
+        (text("grade"), release.grade),
+        (text("site"), release.site or "-"),
+        (text("bundle"), f"{packet.bundle}, {packet.bundle_bytes} B ({human_bytes(packet.bundle_bytes)})"),
+        (text("SHA-256 of the bundle"), packet.bundle_sha256),
+        (text("first contact"), f"{packet.first_contact}, {packet.first_contact_bytes} B"),
+        (text("root version"), packet.root_version),
+        (text("expires"), packet.expires.date()),
+    )
+    yield from (f"{_both(label)}: {value}" for label, value in facts)
+    for label, keys in (
+        (text("root keys"), packet.root_keys),
+        (text("release keys"), packet.release_keys),
+        (text("signed by"), packet.signed_by),
+    ):
+        yield f"{_both(label)}:"
+        yield from (f"    {line}" for key in keys for line in grouped(key))
+
+
+def _record() -> Iterator[str]:
+    for blank in (
+        text("medium number"),
+        text("carried by"),
+        text("purpose"),
+        text("in / out"),
+        text("time"),
+        text("malware scan"),
+        text("confirmed by"),
+    ):
+        yield f"{_both(blank)}: ______________________________"
+
+
+def _intake(packet: Packet) -> Iterator[str]:
+    first = Part(
+        packet.first_contact,
+        packet.release.version,
+        text("the supplier"),
+        packet.first_contact_sha256,
+        packet.first_contact_bytes,
+    )
+    for number, part in enumerate((first, *packet.parts), start=1):
+        yield f"{number:4}. {part.name} {part.version}"
+        yield f"      {_both(part.source)}, {part.size_bytes} B"
+        yield f"      {part.sha256}"
+
+
+def _both(words: Text) -> str:
+    korean, english = words.render("ko"), words.render("en")
+    return english if korean == english else f"{korean} / {english}"
+
+
+_PAGE = """<!doctype html>
+<html lang="ko">
+<head>
+<meta charset="utf-8">
+<title>TITLE</title>
+<style>
+@page { size: A4; margin: 15mm; }
+body { font: 10pt/1.4 "Noto Sans KR", "Malgun Gothic", sans-serif; color: #000; background: #fff; }
+h1 { font-size: 15pt; } h2 { font-size: 12pt; border-bottom: 1px solid #000; break-after: avoid; }
+pre { font: 9pt/1.45 "Noto Sans Mono CJK KR", D2Coding, monospace; white-space: pre-wrap; }
+section { break-inside: auto; } section:nth-of-type(-n+3) { break-inside: avoid; }
+</style>
+</head>
+<body>
+<h1>TITLE</h1>
+SECTIONS
+</body>
+</html>
+"""

@@ -1,0 +1,59 @@
+"""Where the online side works: ``.banip/`` in the project, and what long work reports."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from appliance.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EventKind = Literal["resolved", "unlocked", "built", "cached", "fetched", "made", "copied", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened during long work; ``size_bytes`` where there are bytes to count."""
+
+    kind: EventKind
+    name: str
+    size_bytes: int = 0
+    detail: str = ""
+
+
+Report = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """The build machine's own folders in a project; both are git-ignored and may be deleted."""
+
+    project: Path
+
+    @property
+    def store(self) -> Store:
+        """Return the build store, content by digest, shared by all manifests of the project."""
+        return Store(self.project / ".banip" / "store")
+
+    def wheels(self, tag: str) -> Path:
+        """Return the folder in which a person finds the wheels of a target: ``offline-wheels/TAG``."""
+        return self.project / "offline-wheels" / tag
+
+    @property
+    def hub(self) -> Path:
+        """Return where the hub's client keeps its downloads, to resume them."""
+        return self.project / ".banip" / "hub"
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Yield a fresh folder on the store's file system, and remove it."""
+        home = self.project / ".banip" / "work"
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home) as folder:
+            yield Path(folder)

@@ -1,0 +1,161 @@
+"""A disposable closed server for tests and demo.
+
+A minimal Debian 12 booted with systemd in its own network namespace, sealed but counting, started from a cached root,
+reachable by command and file copy only, a bundle shown as read-only media, always removed.
+
+    with closed_server(media=Path("bundle")) as server:
+        server.exec("python3", "-I", "/media/usb/appliance.pyz", "verify")
+        assert server.attempts() == []
+
+Two backends, one interface: "nspawn" (a container, a second to start) and "qemu" (a guest with its own kernel, for what a
+container cannot show: power cuts, kernel settings, audit, the clock).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal, overload
+
+from tests.closed_server.holding import cgroup_root, sweep
+from tests.closed_server.interface import (
+    MEDIUM,
+    ClosedServer,
+    ClosedServerError,
+    EgressAttempt,
+    ServerCommandFailed,
+    ServerCommandTimedOut,
+    Snapshot,
+)
+from tests.closed_server.nspawn import NspawnServer
+from tests.closed_server.qemu import QemuServer
+from tests.closed_server.root import cached_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+__all__ = [
+    "MEDIUM",
+    "Backend",
+    "ClosedServer",
+    "ClosedServerError",
+    "EgressAttempt",
+    "NspawnServer",
+    "QemuServer",
+    "ServerCommandFailed",
+    "ServerCommandTimedOut",
+    "Snapshot",
+    "closed_server",
+    "why_not",
+]
+
+Backend = Literal["nspawn", "qemu"]
+_PROGRAMS = {  # program -> Debian package
+    "debootstrap": "debootstrap",
+    "systemd-nspawn": "systemd-container",
+    "nsenter": "util-linux",
+    "ip": "iproute2",
+    "sysctl": "procps",
+}
+_QEMU_PROGRAMS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "mkfs.ext4": "e2fsprogs",
+    "debugfs": "e2fsprogs",
+    "apt-get": "apt",
+    "dpkg-deb": "dpkg",
+}
+
+
+def why_not(backend: Backend) -> str | None:
+    """Say in one sentence why a backend cannot run here; None if it can."""
+    if os.geteuid() != 0:
+        return "a closed server needs root (mounts, namespaces)"
+    needed = _PROGRAMS | (_QEMU_PROGRAMS if backend == "qemu" else {})
+    for program, package in needed.items():
+        if shutil.which(program) is None:
+            return f"a closed server needs {program} (Debian package {package})"
+    if cgroup_root() is None:
+        return "a closed server needs version 2 cgroups, and this machine mounts none"
+    if subprocess.run(["unshare", "--mount", "--net", "true"], capture_output=True, check=False).returncode:
+        return "a closed server needs mount and network namespaces, and this root may not make them"
+    if backend == "qemu" and platform.machine() != "x86_64":
+        return f"the guest's kernel is x86_64, this machine is {platform.machine()}"
+    if backend == "qemu" and not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        return "a guest's network needs /dev/net/tun"
+    return None
+
+
+@overload
+def closed_server(
+    backend: Literal["nspawn"] = "nspawn",
+    *,
+    base: Snapshot | None = None,
+    media: Path | None = None,
+    keep: bool = False,
+) -> AbstractContextManager[NspawnServer]: ...
+@overload
+def closed_server(
+    backend: Literal["qemu"],
+    *,
+    base: Snapshot | None = None,
+    media: Path | None = None,
+    keep: bool = False,
+    clock: str | None = None,
+) -> AbstractContextManager[QemuServer]: ...
+@overload
+def closed_server(
+    backend: Backend,
+    *,
+    base: Snapshot | None = None,
+    media: Path | None = None,
+    keep: bool = False,
+    clock: str | None = None,
+) -> AbstractContextManager[NspawnServer | QemuServer]: ...
+def closed_server(
+    backend: Backend = "nspawn",
+    *,
+    base: Snapshot | None = None,
+    media: Path | None = None,
+    keep: bool = False,
+    clock: str | None = None,
+) -> AbstractContextManager[NspawnServer | QemuServer]:
+    """Boot a closed server and always remove it afterwards.
+
+    `base`: start from a snapshot instead of the bare root. `media`: a folder to show at /media/usb. `keep`: leave it
+    until the next run, to look inside. `clock` (qemu only): what its RTC says at boot, "2031-05-01T00:00:00".
+    Raises ClosedServerError, with `why_not`'s sentence where it cannot run here.
+    """
+    return _booted(backend, base, media, clock, keep=keep)
+
+
+@contextmanager
+def _booted(
+    backend: Backend, base: Snapshot | None, media: Path | None, clock: str | None, *, keep: bool
+) -> Iterator[NspawnServer | QemuServer]:
+    if (reason := why_not(backend)) is not None:
+        raise ClosedServerError(reason)
+    if clock and backend != "qemu":
+        message = "a container has this machine's clock; only a qemu guest has its own"
+        raise ClosedServerError(message)
+    sweep()
+    root = cached_root()
+    server: NspawnServer | QemuServer
+    if backend == "qemu":
+        server = QemuServer.laid(base, root, clock=clock)
+    else:
+        server = NspawnServer.laid(base or Snapshot((root,), root / "var"), fresh=base is None)
+    try:
+        server.boot()
+        if media:
+            server.insert_medium(media)
+        yield server
+    finally:
+        if keep:
+            print(f"kept: {server.keep()}")  # noqa: T201 - asked for by a person
+        else:
+            server.close()

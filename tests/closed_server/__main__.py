@@ -1,0 +1,55 @@
+"""`python -m tests.closed_server shell|run`: a closed server to look around in, removed when you leave."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.closed_server import ClosedServerError, NspawnServer, QemuServer, closed_server
+
+
+def main() -> int:
+    """Boot, run one command or a shell, say what tried to leave."""
+    parser = argparse.ArgumentParser(prog="python -m tests.closed_server", description=__doc__)
+    parser.add_argument("what", choices=["shell", "run"])
+    parser.add_argument("--backend", choices=["nspawn", "qemu"], default="nspawn")
+    parser.add_argument("--media", type=Path, help="folder to show read-only at /media/usb")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="after --, for run")
+    told = parser.parse_args()
+    try:
+        with closed_server(told.backend, media=told.media) as server:
+            if told.what == "shell":
+                code = _shell(server) if isinstance(server, NspawnServer) else _lines(server)
+            else:
+                done = server.exec(*told.command[told.command[:1] == ["--"] :], check=False)
+                sys.stdout.write(done.stdout)
+                sys.stderr.write(done.stderr)
+                code = done.returncode
+            for attempt in server.attempts():
+                sys.stderr.write(f"tried to leave: {attempt}\n")
+    except ClosedServerError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return code
+
+
+def _shell(server: NspawnServer) -> int:
+    """Hand the terminal over."""
+    argv = server.entrance("/bin/bash", "-l", env={"TERM": os.environ.get("TERM", "dumb")})
+    return subprocess.run(argv, check=False).returncode
+
+
+def _lines(server: QemuServer) -> int:
+    """Run line by line: a guest's serial port is no terminal."""
+    for line in sys.stdin:
+        done = server.exec("sh", "-c", line, check=False)
+        sys.stdout.write(done.stdout + done.stderr)
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""What a QEMU guest is made of: Debian's cloud kernel, a tiny initramfs, and the cached root packed into an ext4 disk.
+
+The packages are fetched with this machine's apt and unpacked into the cache, never installed here. Into the guest's disk
+go, beyond the root: the kernel's modules, kmod (which every Debian kernel depends on), and the test bed's own two units.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.closed_server import network
+from tests.closed_server.holding import mounts_under, run
+from tests.closed_server.interface import ClosedServerError, Snapshot
+from tests.closed_server.root import cache, made_once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KERNEL_PACKAGE = "linux-image-cloud-amd64"
+INITRAMFS_PACKAGES = ("busybox-static",)
+GUEST_PACKAGES = ("kmod", "libkmod2", "libzstd1", "liblzma5", "libssl3")
+DISK_BYTES = 16 << 30  # sparse
+# In loading order. The kernel has ext4, audit and nothing of virtio built in; without udev nobody else would load these.
+MODULES = (
+    "virtio/virtio_ring", "virtio/virtio", "virtio/virtio_pci_legacy_dev", "virtio/virtio_pci_modern_dev",
+    "virtio/virtio_pci", "block/virtio_blk", "char/virtio_console", "net/core/failover", "net/net_failover",
+    "net/virtio_net",
+)  # fmt: skip
+INIT = """#!/bin/busybox sh
+for module in {modules}; do /bin/busybox insmod /modules/$module.ko; done
+/bin/busybox mount -t devtmpfs dev /dev
+if [ "$1" = probe ]; then echo banip-probe-alive; /bin/busybox poweroff -f; fi
+while ! [ -b /dev/vda ]; do /bin/busybox usleep 10000; done
+/bin/busybox mount -t ext4 /dev/vda /root && /bin/busybox umount /dev && exec /bin/busybox switch_root /root /sbin/init
+"""
+BED = "usr/lib/banip-bed"
+# ConditionVirtualization: the same disk can be booted by nspawn, where the bed has other hands.
+AGENT_UNIT = f"""[Unit]
+Description=Test bed: runs commands that arrive on virtio-serial
+ConditionVirtualization=vm
+DefaultDependencies=no
+After=systemd-remount-fs.service systemd-tmpfiles-setup.service
+IgnoreOnIsolate=yes
+[Service]
+ExecStart=/usr/bin/python3 -I /{BED}/agent.py
+Delegate=yes
+TasksMax=infinity
+OOMScoreAdjust=-1000
+[Install]
+WantedBy=sysinit.target
+"""
+NETWORK_UNIT = f"""[Unit]
+Description=Test bed: the way to nowhere
+ConditionVirtualization=vm
+DefaultDependencies=no
+Before=network-pre.target
+Wants=network-pre.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -e /{BED}/network
+[Install]
+WantedBy=sysinit.target
+"""
+NETWORK = f"""cd /proc/sys/net/ipv6/conf
+for link in default eth0; do echo 0 > $link/accept_ra; echo 0 > $link/router_solicitations; done
+ip link set eth0 up
+ip address add {network.SERVER_V4}/{network.PREFIX_V4} dev eth0
+ip address add {network.SERVER_V6}/{network.PREFIX_V6} dev eth0 nodad
+for gateway in {network.FAR_V4} {network.FAR_V6}; do
+  ip neighbour replace $gateway lladdr {network.FAR_MAC} nud permanent dev eth0
+  ip route add default via $gateway
+done
+"""
+
+
+@functools.cache
+def kernel() -> Path:
+    """Return a folder with `vmlinuz`, `initrd` and `guest/` (what joins the root), made once; raises ClosedServerError."""
+    package = _current_kernel()
+    recipe = "\n".join((package, INIT, AGENT_UNIT, NETWORK_UNIT, NETWORK, *MODULES, *GUEST_PACKAGES))
+    recipe += Path(__file__).with_name("agent.py").read_text()
+    target = cache() / f"kernel-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+    if target.is_dir():
+        return target
+    with made_once(target) as building:
+        if building:
+            _unpack((package,), building / "unpacked")
+            _unpack(INITRAMFS_PACKAGES, building / "early")
+            _unpack(GUEST_PACKAGES, building / "guest")
+            _lay_out(building)
+    return target
+
+
+def _current_kernel() -> str:
+    """Name the versioned package behind Debian's kernel metapackage, as this machine's apt knows it."""
+    for line in run("apt-cache", "depends", KERNEL_PACKAGE).splitlines():
+        kind, _, name = line.strip().partition(": ")
+        if kind == "Depends" and name.startswith("linux-image-"):
+            return name
+    message = f"this machine's apt knows no {KERNEL_PACKAGE}; apt-get update may be due"
+    raise ClosedServerError(message)
+
+
+def _unpack(packages: tuple[str, ...], into: Path) -> None:
+    """Fetch packages and unpack them, without installing anything here."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            ["apt-get", "download", "-qq", *packages], cwd=folder, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            message = f"apt-get download {' '.join(packages)}: {done.stderr.strip()}"
+            raise ClosedServerError(message)
+        for package in Path(folder).glob("*.deb"):
+            run("dpkg-deb", "--extract", package, into)
+
+
+def _lay_out(building: Path) -> None:
+    """Turn unpacked packages into kernel, initramfs and the guest's additions."""
+    unpacked, guest = building / "unpacked", building / "guest"
+    (modules,) = (unpacked / "lib/modules").iterdir()
+    shutil.copy(next((unpacked / "boot").glob("vmlinuz-*")), building / "vmlinuz")
+    drivers = [modules / "kernel" / ("" if name.startswith("net/core") else "drivers") / f"{name}.ko" for name in MODULES]
+    (building / "initrd").write_bytes(_initramfs(building / "early/bin/busybox", drivers))
+    _merge_usr(guest)
+    shutil.move(modules, guest / "usr/lib/modules" / modules.name)
+    _add_bed(guest)
+    shutil.rmtree(unpacked)
+    shutil.rmtree(building / "early")
+    building.chmod(0o755)
+
+
+def _merge_usr(guest: Path) -> None:
+    """Move /bin, /sbin and /lib of packages under /usr, as the root has them."""
+    (guest / "usr/lib/modules").mkdir(parents=True)
+    shutil.rmtree(guest / "usr/share")
+    for name in ("bin", "sbin", "lib"):
+        if (guest / name).is_dir():
+            run("cp", "--archive", f"{guest / name}/.", guest / "usr" / name)
+            shutil.rmtree(guest / name)
+
+
+def _add_bed(guest: Path) -> None:
+    """Put in the test bed's agent and network, and leave out what would wait for devices that nobody announces."""
+    guest.chmod(0o755)
+    (guest / BED).mkdir(parents=True)
+    shutil.copy(Path(__file__).with_name("agent.py"), guest / BED / "agent.py")
+    (guest / BED / "network").write_text(NETWORK)
+    units = guest / "etc/systemd/system"
+    wanted = units / "sysinit.target.wants"
+    wanted.mkdir(parents=True)
+    for name, text in (("banip-bed-agent.service", AGENT_UNIT), ("banip-bed-network.service", NETWORK_UNIT)):
+        (units / name).write_text(text)
+        (wanted / name).symlink_to(f"../{name}")
+
+
+def _initramfs(busybox: Path, drivers: list[Path]) -> bytes:
+    """Write a cpio archive (newc) that loads drivers and hands over to the disk."""
+    init = INIT.format(modules=" ".join(driver.stem for driver in drivers))
+    entries: list[tuple[str, int, bytes, tuple[int, int]]] = [
+        *((folder, 0o040755, b"", (0, 0)) for folder in ("bin", "dev", "modules", "root")),
+        ("dev/console", 0o020600, b"", (5, 1)),
+        ("init", 0o100755, init.encode(), (0, 0)),
+        ("bin/busybox", 0o100755, busybox.read_bytes(), (0, 0)),
+        *((f"modules/{driver.name}", 0o100644, driver.read_bytes(), (0, 0)) for driver in drivers),
+        ("TRAILER!!!", 0, b"", (0, 0)),
+    ]
+    archive = bytearray()
+    for number, (name, mode, data, device) in enumerate(entries, start=1):
+        fields = (number, mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(name) + 1, 0)
+        archive += b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0"
+        archive += bytes(-len(archive) % 4) + data
+        archive += bytes(-len(archive) % 4)
+    return bytes(archive)
+
+
+def cached_disk(root: Path) -> Path:
+    """Return the raw ext4 disk of the bare root, made once."""
+    target = cache() / f"disk-{hashlib.sha256(f'{root.name} {kernel().name}'.encode()).hexdigest()[:16]}"
+    if not target.is_dir():
+        with made_once(target) as building:
+            if building:
+                pack(Snapshot((root,), root / "var"), building / "disk.raw", building)
+                _forget_older_disks()
+    return target / "disk.raw"
+
+
+def pack(base: Snapshot, disk: Path, scratch: Path) -> None:
+    """Write a server's layers, the kernel's modules and the test bed into one ext4 file system."""
+    joined = scratch / "joined"
+    with _joined(base, joined, scratch):
+        version = next((joined / "usr/lib/modules").iterdir()).name
+        run("chroot", joined, "depmod", version)
+        disk.touch()
+        os.truncate(disk, DISK_BYTES)
+        run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1", "-d", joined, disk)
+
+
+@contextmanager
+def _joined(base: Snapshot, joined: Path, scratch: Path) -> Iterator[None]:
+    """Mount base and additions as one writable tree."""
+    upper, work = scratch / "upper", scratch / "work"
+    for folder in (joined, upper, work):
+        folder.mkdir()
+        folder.chmod(0o755)
+    lower = ":".join(map(str, (kernel() / "guest", *base.layers)))
+    try:
+        options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+        run("mount", "--types", "overlay", "banip-disk", "--options", options, joined)
+        run("mount", "--bind", base.var, joined / "var")
+        yield
+    finally:
+        for point in mounts_under(joined):
+            run("umount", point)
+        for folder in (joined, upper, work):
+            shutil.rmtree(folder)
+
+
+def _forget_older_disks() -> None:
+    """Remove what earlier recipes left in the cache: disks are large, and copied from, never used in place."""
+    for folder in cache().glob("disk-*"):
+        shutil.rmtree(folder, ignore_errors=True)

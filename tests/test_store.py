@@ -1,0 +1,474 @@
+"""The store: a name is given only to the content it promises, and nothing else is ever left behind."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import stat
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from appliance.durable import make_folder, remove_file, replace_link, write_file
+from appliance.errors import Incomplete, Tampered, UnfitServer, UnreadableMedium
+from appliance.format import (
+    CHUNK_BYTES,
+    Blob,
+    ChunkTable,
+    Environment,
+    Release,
+    ReleaseFile,
+    Space,
+    Target,
+    Wheel,
+    chunk_count,
+    sha256_hex,
+)
+from appliance.store import Progress, Store, import_bundle
+from appliance.text import text
+from appliance.verify import TrustedBundle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+def blob_of(content: bytes) -> Blob:
+    return Blob(sha256=sha256_hex(content), size_bytes=len(content))
+
+
+def chunks_of(content: bytes) -> list[bytes]:
+    starts = range(0, chunk_count(len(content)) * CHUNK_BYTES, CHUNK_BYTES)
+    return [hashlib.sha256(content[start : start + CHUNK_BYTES]).digest() for start in starts]
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+# --- Adding -----------------------------------------------------------------------------------------------
+
+
+@given(content=some.binary(max_size=5000), cuts=some.lists(some.integers(0, 5000), max_size=5))
+@settings(max_examples=40, deadline=None)
+def test_what_was_added_in_any_pieces_is_there_and_nothing_else(content: bytes, cuts: list[int]) -> None:
+    edges = [0, *sorted(min(cut, len(content)) for cut in cuts), len(content)]
+    pieces = [content[start:end] for start, end in itertools.pairwise(edges)]
+    with TemporaryDirectory() as folder:
+        store, blob = Store(Path(folder)), blob_of(content)
+        assert not store.has(blob)
+        store.add(blob, pieces)
+        assert store.has(blob)
+        assert store.path(blob.sha256).read_bytes() == content
+        assert files_below(Path(folder)) == [f"blobs/sha256/{blob.sha256}"]
+
+
+def test_a_blob_is_a_plain_file_of_mode_0444_whatever_the_umask(store: Store) -> None:
+    before = os.umask(0o077)
+    try:
+        store.add(blob_of(b"weights"), [b"weights"])
+    finally:
+        os.umask(before)
+    found = store.path(sha256_hex(b"weights")).lstat()
+    assert stat.filemode(found.st_mode) == "-r--r--r--"
+    assert stat.S_IMODE(store.path(sha256_hex(b"weights")).parent.stat().st_mode) == 0o755
+
+
+def test_other_content_is_refused_by_the_blob_s_name_and_leaves_nothing(store: Store) -> None:
+    blob = blob_of(b"signed")
+    with pytest.raises(Tampered) as refusal:
+        store.add(blob, [b"forged"])
+    assert blob.sha256 in str(refusal.value.where)
+    assert files_below(store.folder) == []
+
+
+@pytest.mark.parametrize("bad_chunk", [0, 1, 2])
+def test_the_first_damaged_chunk_of_a_large_blob_is_named(store: Store, bad_chunk: int) -> None:
+    content = b"".join(bytes([number]) * CHUNK_BYTES for number in range(2)) + b"end"
+    damaged = bytearray(content)
+    damaged[bad_chunk * CHUNK_BYTES] ^= 1
+    damaged[-1] ^= 1  # a later one is damaged too
+    with pytest.raises(Tampered, match="not what was signed") as refusal:
+        store.add(blob_of(content), [bytes(damaged)], chunks_of(content))
+    assert f"chunk {bad_chunk}, from byte {bad_chunk * CHUNK_BYTES}" in str(refusal.value.where)
+    assert files_below(store.folder) == []
+
+
+def test_never_more_than_the_signed_size_reaches_the_disk(store: Store) -> None:
+    blob, seen = blob_of(b"12345678"), list[int]()
+
+    def endless() -> Iterator[bytes]:
+        while len(seen) < 100:
+            yield b"1234567"
+            seen.append((store.folder / "incoming" / f"{blob.sha256}.part").stat().st_size)
+
+    with pytest.raises(Tampered):
+        store.add(blob, endless())
+    assert seen == [7]
+    assert files_below(store.folder) == []
+
+
+def test_less_than_the_signed_size_is_incomplete(store: Store) -> None:
+    with pytest.raises(Incomplete) as refusal:
+        store.add(blob_of(b"12345678"), [b"1234"])
+    assert (refusal.value.expected, refusal.value.seen) == (8, 4)
+    assert files_below(store.folder) == []
+
+
+def test_a_medium_that_fails_midway_leaves_no_part(store: Store) -> None:
+    def failing() -> Iterator[bytes]:
+        yield b"1234"
+        raise UnreadableMedium(text("the medium does not answer"))
+
+    with pytest.raises(UnreadableMedium):
+        store.add(blob_of(b"12345678"), failing())
+    assert files_below(store.folder) == []
+
+
+def test_content_that_is_still_coming_in_is_private(store: Store) -> None:
+    modes = []
+
+    def pieces() -> Iterator[bytes]:
+        part = next((store.folder / "incoming").iterdir())
+        modes.append((stat.filemode(part.stat().st_mode), stat.filemode(part.parent.stat().st_mode)))
+        yield b"secret"
+
+    store.add(blob_of(b"secret"), pieces())
+    assert modes == [("-rw-------", "drwx------")]
+
+
+def test_the_part_of_a_killed_run_is_never_trusted(store: Store) -> None:
+    blob = blob_of(b"whole")
+    part = store.folder / "incoming" / f"{blob.sha256}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"half, and longer than the whole")
+    store.add(blob, [b"whole"])
+    assert store.path(blob.sha256).read_bytes() == b"whole"
+    assert not part.exists()
+
+
+def test_a_link_planted_as_a_part_is_replaced_and_not_followed(store: Store, tmp_path: Path) -> None:
+    blob, victim = blob_of(b"content"), tmp_path / "victim"
+    victim.write_bytes(b"untouched")
+    incoming = store.folder / "incoming"
+    incoming.mkdir(parents=True)
+    (incoming / f"{blob.sha256}.part").symlink_to(victim)
+    store.add(blob, [b"content"])
+    assert victim.read_bytes() == b"untouched"
+    assert not store.path(blob.sha256).is_symlink()
+
+
+# --- Having -----------------------------------------------------------------------------------------------
+
+
+def _shorten(path: Path) -> None:
+    path.chmod(0o644)
+    path.write_bytes(b"shor")
+    path.chmod(0o444)
+
+
+def _link(path: Path) -> None:
+    content = path.with_name("elsewhere")
+    path.rename(content)
+    path.symlink_to(content)
+
+
+def _open_to_writing(path: Path) -> None:
+    path.chmod(0o644)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, _shorten, _link, _open_to_writing])
+def test_a_blob_of_another_size_mode_or_kind_is_missing_and_comes_back_by_adding(
+    store: Store, damage: object
+) -> None:
+    blob, other = blob_of(b"content"), blob_of(b"other")
+    for each, content in ((blob, b"content"), (other, b"other")):
+        store.add(each, [content])
+    assert store.missing([other, blob]) == ()
+    assert callable(damage)
+    damage(store.path(blob.sha256))
+    assert store.missing([other, blob]) == (blob,)
+    store.add(blob, [b"content"])
+    assert store.missing([other, blob]) == ()
+
+
+def test_usage_counts_blobs_leftovers_and_free_space(store: Store) -> None:
+    assert store.usage().blobs == 0
+    assert store.usage().free_bytes > 0
+    store.add(blob_of(b"12345"), [b"12345"])
+    store.add(blob_of(b"123"), [b"123"])
+    (store.folder / "incoming" / "left.part").write_bytes(b"1234")
+    usage = store.usage()
+    assert (usage.blobs, usage.blob_bytes, usage.incoming_bytes) == (2, 8, 4)
+
+
+def test_space_is_counted_in_blocks_for_missing_blobs_only(store: Store) -> None:
+    store.add(blob_of(b"12345"), [b"12345"])
+    assert store.needs_bytes([blob_of(b"12345"), blob_of(b"1"), blob_of(bytes(4097))]) == 3 * 4096
+
+
+# --- Checking ---------------------------------------------------------------------------------------------
+
+
+def test_a_whole_store_has_no_damage_and_progress_reaches_the_end(store: Store) -> None:
+    contents = [bytes([number]) * (number * 700_000) for number in range(5)]
+    for content in contents:
+        store.add(blob_of(content), [content])
+    seen: list[Progress] = []
+    assert store.check(seen.append, [blob_of(content) for content in contents]) == ()
+    total = sum(map(len, contents))
+    assert (seen[-1].bytes_done, seen[-1].bytes_total) == (total, total)
+    assert [each.bytes_done for each in seen] == sorted(each.bytes_done for each in seen)
+
+
+def test_every_kind_of_damage_is_found_in_one_run(store: Store) -> None:
+    contents = {name: name.encode() for name in ("flipped", "writable", "good", "gone")}
+    blobs = {name: blob_of(content) for name, content in contents.items()}
+    for name, content in contents.items():
+        store.add(blobs[name], [content])
+    paths = {name: store.path(blob.sha256) for name, blob in blobs.items()}
+    paths["flipped"].chmod(0o644)
+    paths["flipped"].write_bytes(b"fl1pped")
+    paths["flipped"].chmod(0o444)
+    paths["writable"].chmod(0o644)
+    paths["gone"].unlink()
+    stranger = store.path("stranger")
+    stranger.write_bytes(b"who put me here")
+    found = {damage.path: str(damage.happened) for damage in store.check(lambda _: None, blobs.values())}
+    assert found.keys() == {paths["flipped"], paths["writable"], paths["gone"], stranger}
+    assert "content" in found[paths["flipped"]]
+    assert "0444" in found[paths["writable"]]
+    assert "not in the store" in found[paths["gone"]]
+
+
+# --- Files of the online side -----------------------------------------------------------------------------
+
+
+def test_a_file_is_taken_in_and_stays_where_and_what_it_was(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "model.safetensors"
+    source.write_bytes(b"weights")
+    source.chmod(0o640)
+    blob = store.add_file(source)
+    assert blob == blob_of(b"weights")
+    assert store.has(blob)
+    assert (source.read_bytes(), stat.S_IMODE(source.stat().st_mode)) == (b"weights", 0o640)
+
+
+def test_a_file_that_may_be_written_cannot_change_the_blob_later(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "model.safetensors"
+    source.write_bytes(b"weights")
+    blob = store.add_file(source)
+    source.write_bytes(b"changed")
+    assert store.path(blob.sha256).read_bytes() == b"weights"
+
+
+def test_a_read_only_file_is_linked_and_costs_no_space(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "model.safetensors"
+    source.write_bytes(b"weights")
+    source.chmod(0o444)
+    blob = store.add_file(source)
+    assert store.path(blob.sha256).samefile(source)
+    assert files_below(store.folder) == [f"blobs/sha256/{blob.sha256}"]
+    assert store.add_file(source) == blob
+
+
+def test_a_file_reached_through_a_link_is_taken_in_as_content(store: Store, tmp_path: Path) -> None:
+    # The layout of a hub's cache: a snapshot of links to blobs.
+    (tmp_path / "content").write_bytes(b"weights")
+    (tmp_path / "content").chmod(0o444)
+    (tmp_path / "snapshot").symlink_to("content")
+    blob = store.add_file(tmp_path / "snapshot")
+    assert store.has(blob)
+
+
+# --- Blobs seen through a release folder ------------------------------------------------------------------
+
+_WRITES = ("echo changed > model", "echo changed >> model", "chmod u+w model", "truncate -s 0 model")
+
+
+@pytest.mark.parametrize("attempt", _WRITES)
+def test_a_service_cannot_change_a_blob_through_its_release_folder(
+    store: Store, tmp_path: Path, attempt: str
+) -> None:
+    store.add(blob_of(b"weights"), [b"weights"])
+    release = tmp_path / "release"
+    release.mkdir(mode=0o755)
+    os.link(store.path(sha256_hex(b"weights")), release / "model")
+    nobody = 65534 if os.geteuid() == 0 else None
+    reads = subprocess.run(
+        ["sh", "-c", "cat model"], cwd=release, user=nobody, capture_output=True, check=True
+    )
+    assert reads.stdout == b"weights"
+    subprocess.run(["sh", "-c", attempt], cwd=release, user=nobody, capture_output=True, check=False)
+    found = store.path(sha256_hex(b"weights"))
+    assert found.read_bytes() == b"weights"
+    assert nobody is None or store.has(blob_of(b"weights"))
+
+
+# --- Import -----------------------------------------------------------------------------------------------
+
+
+class Medium:
+    """A medium in memory that says which blobs were asked for."""
+
+    def __init__(self, contents: Mapping[str, bytes]) -> None:
+        self.contents = dict(contents)
+        self.asked: list[str] = []
+
+    def blob(self, blob: Blob, /) -> Iterator[bytes]:
+        self.asked.append(blob.sha256)
+        content = self.contents[blob.sha256]
+        for start in range(0, len(content), 1024):
+            yield content[start : start + 1024]
+
+
+def bundle_of(*blobs: Blob) -> TrustedBundle:
+    """Return a bundle as ``verify`` would, about these blobs."""
+    release = _release(tuple(sorted(blobs, key=lambda blob: blob.sha256)))
+    chunks_bin = bytes(32 * sum(chunk_count(blob.size_bytes) for blob in blobs))
+    return TrustedBundle(
+        release=release,
+        chunks=ChunkTable(release, chunks_bin),
+        roots=(b"root",),
+        targets=b"targets",
+        release_json=b"",
+        chunks_bin=chunks_bin,
+        root_version=1,
+        new_roots=(),
+        expires=NOW,
+        expired=False,
+    )
+
+
+def _release(blobs: tuple[Blob, ...]) -> Release:
+    names = [blob.sha256 for blob in blobs]
+    wheel = Wheel(filename="thing-1-py3-none-any.whl", sha256=names[0])
+    return Release(
+        format=1,
+        product="minimal",
+        version="1.0.0",
+        counter=1,
+        grade="O",
+        site=None,
+        target=Target(os="debian-12", architecture="x86_64", python="3.11"),
+        built=NOW,
+        blobs=blobs,
+        files=tuple(ReleaseFile(path=f"models/{name}", sha256=name) for name in names),
+        environments=(
+            Environment(name="controller", python="3.11", platform="linux_x86_64", wheels=(wheel,)),
+        ),
+        images=(),
+        packages=(),
+        tolerates=(),
+        roles=(),
+        variables={},
+        space=Space(store_bytes=0, environments_bytes=0),
+        bom=names[0],
+    )
+
+
+CONTENTS = {sha256_hex(content): content for content in (b"", b"one", b"two" * 2000, b"three" * 999)}
+BLOBS = tuple(blob_of(content) for _, content in sorted(CONTENTS.items()))
+
+
+def test_an_import_reads_every_blob_once_and_says_how_far_it_is(store: Store) -> None:
+    medium, seen = Medium(CONTENTS), list[Progress]()
+    receipt = import_bundle(bundle_of(*BLOBS), medium, store, seen.append)
+    total = sum(map(len, CONTENTS.values()))
+    assert medium.asked == [blob.sha256 for blob in BLOBS]
+    assert (receipt.bytes_read, receipt.bytes_stored) == (total, total)
+    assert (receipt.blobs_new, receipt.blobs_kept) == (4, 0)
+    assert (seen[-1].bytes_done, seen[-1].bytes_total) == (total, total)
+    assert {each.blob for each in seen} == CONTENTS.keys() - {sha256_hex(b"")}
+    assert store.check(lambda _: None, BLOBS) == ()
+
+
+def test_an_import_does_not_touch_what_is_here(store: Store) -> None:
+    store.add(blob_of(b"one"), [b"one"])
+    medium = Medium(CONTENTS)
+    receipt = import_bundle(bundle_of(*BLOBS), medium, store, lambda _: None)
+    assert sha256_hex(b"one") not in medium.asked
+    assert (receipt.blobs_new, receipt.blobs_kept) == (3, 1)
+    assert receipt.bytes_read == sum(map(len, CONTENTS.values())) - 3
+    again = Medium(CONTENTS)
+    assert import_bundle(bundle_of(*BLOBS), again, store, lambda _: None).blobs_kept == 4
+    assert again.asked == []
+
+
+def test_a_tampered_blob_stops_the_import_and_the_good_ones_before_it_stay(store: Store) -> None:
+    medium = Medium(CONTENTS)
+    bad = BLOBS[2]
+    medium.contents[bad.sha256] = bytes(bad.size_bytes)
+    with pytest.raises(Tampered) as refusal:
+        import_bundle(bundle_of(*BLOBS), medium, store, lambda _: None)
+    assert bad.sha256 in str(refusal.value.where)
+    assert store.missing(BLOBS) == BLOBS[2:]
+    assert (store.folder / "incoming").is_dir()
+    assert list((store.folder / "incoming").iterdir()) == []
+
+
+def test_a_bundle_too_large_for_the_disk_is_refused_before_anything_is_read_or_written(store: Store) -> None:
+    medium = Medium(CONTENTS)
+    huge = Blob(sha256="f" * 64, size_bytes=2**40)  # its chunk table alone is 4 MiB of the test's memory
+    with pytest.raises(UnfitServer) as refusal:
+        import_bundle(bundle_of(*BLOBS, huge), medium, store, lambda _: None)
+    assert str(2**40)[:4] in str(refusal.value.expected)
+    assert refusal.value.seen is not None
+    assert medium.asked == []
+    assert not store.folder.exists()
+
+
+# --- Writing so that a power cut cannot lie ---------------------------------------------------------------
+
+
+def test_a_file_is_replaced_as_a_whole_with_the_mode_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "counter.json"
+    (tmp_path / ".counter.json.new").write_bytes(b"left by a killed run")
+    before = os.umask(0o077)
+    try:
+        write_file(path, b"one", 0o644)
+        write_file(path, b"two", 0o640)
+    finally:
+        os.umask(before)
+    assert path.read_bytes() == b"two"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert files_below(tmp_path) == ["counter.json"]
+
+
+def test_a_link_moves_in_one_step_even_after_a_killed_run(tmp_path: Path) -> None:
+    (tmp_path / ".current.new").symlink_to("half")
+    replace_link(tmp_path / "current", "releases/one")
+    replace_link(tmp_path / "current", Path("releases") / "two")
+    assert (tmp_path / "current").readlink() == Path("releases/two")
+    assert files_below(tmp_path) == ["current"]
+
+
+def test_a_private_folder_does_not_make_its_parents_private(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        make_folder(tmp_path / "banip" / "state", 0o700)
+    finally:
+        os.umask(before)
+    make_folder(tmp_path / "banip" / "state", 0o755)  # it is here: nothing is changed
+    paths = (tmp_path / "banip", tmp_path / "banip" / "state")
+    assert [stat.S_IMODE(path.stat().st_mode) for path in paths] == [0o755, 0o700]
+
+
+def test_a_file_is_removed_once_and_its_absence_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "dangling").symlink_to("nowhere")
+    remove_file(tmp_path / "dangling")
+    remove_file(tmp_path / "dangling")
+    assert files_below(tmp_path) == []

@@ -1,0 +1,191 @@
+"""Every sentence that an operator reads exists in English and in Korean, with the same values in it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from string import Formatter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from appliance.text import Text, choose_language, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROJECT = Path(__file__).parent.parent
+CATALOGUE = PROJECT / "appliance" / "korean.json"
+HANGUL = re.compile("[\uac00-\ud7a3]")
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One call of ``text()``: ``template`` is None where it is no literal, ``values`` where it has ``**``."""
+
+    where: str
+    template: str | None
+    values: frozenset[str] | None
+
+
+@cache
+def catalogue() -> dict[str, str]:
+    return dict(_pairs())
+
+
+def _pairs() -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = json.loads(
+        CATALOGUE.read_text("utf-8"), object_pairs_hook=lambda pairs: pairs
+    )
+    return pairs
+
+
+@cache
+def sentences() -> tuple[Sentence, ...]:
+    paths = [*PROJECT.glob("appliance/**/*.py"), *PROJECT.glob("bundle/**/*.py"), PROJECT / "build.py"]
+    return tuple(
+        sentence
+        for path in sorted(paths)
+        if path.exists()
+        for sentence in sentences_of(path.read_text("utf-8"), str(path.relative_to(PROJECT)))
+    )
+
+
+def sentences_of(source: str, name: str) -> Iterator[Sentence]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"text", "text.text"}:
+            template = node.args[0] if len(node.args) == 1 else None
+            yield Sentence(
+                f"{name}:{node.lineno}",
+                template.value
+                if isinstance(template, ast.Constant) and isinstance(template.value, str)
+                else None,
+                None
+                if any(word.arg is None for word in node.keywords)
+                else frozenset(word.arg for word in node.keywords if word.arg),
+            )
+
+
+def placeholders(template: str) -> frozenset[str]:
+    """Return the names in the braces, ``{name.part!r:>8}`` as ``name``; ValueError for a malformed one."""
+    fields = [field for _, field, _, _ in Formatter().parse(template) if field is not None]
+    return frozenset(re.split(r"[.\[]", field)[0] for field in fields)
+
+
+def test_there_are_sentences_to_look_at() -> None:
+    assert len(sentences()) > 20
+
+
+def test_every_template_is_a_literal() -> None:
+    assert not [sentence.where for sentence in sentences() if sentence.template is None]
+
+
+def test_text_is_imported_under_its_own_name_and_made_by_its_own_function() -> None:
+    found = []
+    for path in [*PROJECT.glob("appliance/**/*.py"), *PROJECT.glob("bundle/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            renamed = isinstance(node, ast.ImportFrom) and any(
+                alias.name == "text" and alias.asname for alias in node.names
+            )
+            built = isinstance(node, ast.Call) and ast.unparse(node.func) == "Text" and path.name != "text.py"
+            if renamed or built:
+                found.append(f"{path.relative_to(PROJECT)}:{getattr(node, 'lineno', 0)}")
+    assert not found
+
+
+def test_every_template_is_given_exactly_the_values_it_names() -> None:
+    wrong = [
+        f"{sentence.where}: {sorted(placeholders(sentence.template))} against {sorted(sentence.values)}"
+        for sentence in sentences()
+        if sentence.template is not None
+        and sentence.values is not None
+        and placeholders(sentence.template) != sentence.values
+    ]
+    assert not wrong
+
+
+def test_every_sentence_has_its_korean() -> None:
+    missing = {
+        sentence.template: sentence.where
+        for sentence in sentences()
+        if sentence.template is not None and sentence.template not in catalogue()
+    }
+    assert not missing
+
+
+def test_the_korean_names_the_same_values() -> None:
+    wrong = {
+        english: korean
+        for english, korean in catalogue().items()
+        if placeholders(english) != placeholders(korean)
+    }
+    assert not wrong
+
+
+def test_the_korean_is_korean() -> None:
+    wrong = [
+        english
+        for english, korean in catalogue().items()
+        if re.search("[A-Za-z]{2}", re.sub(r"\{.*?\}", "", english)) and not HANGUL.search(korean)
+    ]
+    assert not wrong
+
+
+def test_no_korean_is_left_over_or_stands_twice() -> None:
+    used = {sentence.template for sentence in sentences()}
+    assert not [english for english in catalogue() if english not in used]
+    assert len(_pairs()) == len(catalogue())
+
+
+def test_every_sentence_can_be_put_into_both_languages() -> None:
+    for english in catalogue():
+        filled = Text(english, dict.fromkeys(placeholders(english), 7))
+        assert "{" not in filled.render("en").replace("{{", "")
+        assert filled.render("ko")
+
+
+def test_a_sentence_inside_a_sentence_follows_its_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.text._korean", lambda: {"one {what}": "하나 {what}", "two": "둘"})
+    outer = text("one {what}", what=text("two"))
+    assert outer.render("ko") == "하나 둘"
+    assert outer.render("en") == str(outer) == "one two"
+
+
+def test_a_sentence_without_korean_is_still_said_in_english() -> None:
+    assert text("{n} words that nobody translated", n=5).render("ko") == "5 words that nobody translated"
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, "en"),
+        ({"LANG": "ko_KR.UTF-8"}, "ko"),
+        ({"LANG": "ko_KR.UTF-8", "TERM": "xterm-256color"}, "ko"),
+        ({"LANG": "ko_KR.UTF-8", "TERM": "linux"}, "en"),
+        ({"LANG": "en_US.UTF-8"}, "en"),
+        ({"LANG": "ko_KR.UTF-8", "LC_MESSAGES": "C"}, "en"),
+        ({"LANG": "C", "LC_MESSAGES": "ko_KR.UTF-8"}, "ko"),
+        ({"LANG": "ko_KR.UTF-8", "LC_MESSAGES": "ko_KR.UTF-8", "LC_ALL": "C.UTF-8"}, "en"),
+        ({"LANG": "en_US.UTF-8", "LC_ALL": "ko_KR.UTF-8"}, "ko"),
+        ({"LANG": "ko_KR.UTF-8", "LC_ALL": ""}, "ko"),
+    ],
+)
+def test_the_language_follows_the_locale_where_the_console_can_draw_it(
+    environment: dict[str, str], expected: str
+) -> None:
+    assert choose_language(environment) == expected
+
+
+def test_calls_are_seen_in_every_form_they_take() -> None:
+    source = 'text("a" " {b}", b=1)\ntext(name)\ntext(f"{x}")\ntext("c", **more)\nresponse.text("no")\n'
+    assert list(sentences_of(source, "x.py")) == [
+        Sentence("x.py:1", "a {b}", frozenset({"b"})),
+        Sentence("x.py:2", None, frozenset()),
+        Sentence("x.py:3", None, frozenset()),
+        Sentence("x.py:4", "c", None),
+    ]
+    assert placeholders("{a} {{no}} {b.c!r:>8} {d[0]}") == {"a", "b", "d"}
