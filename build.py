@@ -356,7 +356,7 @@ def _now() -> datetime:
 def _screen(language: Language, *, as_json: bool) -> Screen:
     from bundle.screen import Screen as Voice
 
-    return Voice(language, as_json, click.echo, partial(click.echo, err=True))
+    return Voice(language, as_json, click.echo, partial(click.echo, err=True), sys.stderr.isatty())
 
 
 def _language(arguments: Sequence[str]) -> Language:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import os
 import sys
 import traceback
 from dataclasses import asdict
@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from appliance import inventory
-from appliance.errors import BanipError, UnfitServer, Untrusted
+from appliance.errors import BadInput, BanipError, UnfitServer, Untrusted
 from appliance.operation import Event, StepFailed, carry_out_rest
 from appliance.plan import plan_for
 from appliance.release import DEFAULT_ROOT, Server, installed, load
@@ -23,6 +23,8 @@ from appliance.text import choose_language, text
 from appliance.verify import first_trust
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from appliance.operation import Outcome
     from appliance.state import FirstContact
     from appliance.text import Language
@@ -35,7 +37,35 @@ EXPIRED = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Everywhere(click.Group):
+    """A group whose own ``--json`` and ``--lang`` may also stand after the command."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Take a command in; its raw docstring spells click's mark for "do not wrap" as two characters."""
+        cmd.help = (cmd.help or "").replace(r"\b", "\b")
+        super().add_command(cmd, name)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Let those options come first, wherever they stand."""
+        return super().parse_args(ctx, options_first(args))
+
+
+def options_first(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with ``--json`` and ``--lang`` moved to the front; ``--`` ends the search."""
+    words, first = list(arguments), []
+    end = words.index("--") if "--" in words else len(words)
+    number = 0
+    while number < end:
+        count = {"--json": 1, "--lang": 2}.get(words[number], int(words[number].startswith("--lang=")))
+        first += words[number : number + count]
+        del words[number : number + count]
+        number, end = number + (count == 0), end - count
+    return [*first, *words]
+
+
+@click.group(
+    cls=Everywhere, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.option("--root", type=click.Path(path_type=Path), default=DEFAULT_ROOT, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
 @click.option("--lang", type=click.Choice(["ko", "en"]), default=None, help="Language of messages.")
@@ -291,20 +321,33 @@ def carry_out(session: Session, lock_descriptor: int) -> None:
     session.tell({"changed": changed})
 
 
+cli.help = (cli.help or "").replace(r"\b", "\b")
+
+
 def main(argv: list[str] | None = None, first_contact: FirstContact | None = None) -> None:
     """Run the command line; exit with the code that the design gives to the error."""
     arguments = sys.argv[1:] if argv is None else argv
     language: Language = _language(arguments)
+    # Services read what is written here, whatever umask a hardened server gives to root.
+    os.umask(0o022)
     try:
         cli.main(arguments, "appliance", standalone_mode=False, obj={"first_contact": first_contact})
     except BanipError as error:
         _render_error(error, language, as_json="--json" in arguments)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+        _render_usage(error, language, as_json="--json" in arguments)
+        sys.exit(BadInput.exit_code)
     except click.Abort:
-        sys.exit(2)
+        sys.exit(BadInput.exit_code)
+    except PermissionError as error:
+        refused = BadInput(
+            text("this needs more rights"),
+            where=error.filename,
+            remedy=text("run the same command as root (sudo)"),
+        )
+        _render_error(refused, language, as_json="--json" in arguments)
+        sys.exit(refused.exit_code)
     except Exception as error:  # noqa: BLE001 - the last line of defence: our bug, said as such
         _render_error(_our_bug(error), language, as_json="--json" in arguments)
         sys.exit(BanipError.exit_code)
@@ -318,6 +361,14 @@ def _our_bug(error: Exception) -> BanipError:
     )
 
 
+def _render_usage(error: click.ClickException, language: Language, *, as_json: bool) -> None:
+    if as_json:
+        wrong = BadInput(text("the command line is wrong: {reason}", reason=error.format_message()))
+        _render_error(wrong, language, as_json=True)
+    else:
+        error.show()
+
+
 def _render_error(error: BanipError, language: Language, *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(error.as_json(language)).decode())
@@ -326,10 +377,9 @@ def _render_error(error: BanipError, language: Language, *, as_json: bool) -> No
 
 
 def _language(arguments: list[str]) -> Language:
-    for before, value in itertools.pairwise(arguments):
-        if before == "--lang" and value in {"ko", "en"}:
-            return "ko" if value == "ko" else "en"
-    return choose_language()
+    words = " ".join(arguments).replace("--lang=", "--lang ").split()
+    asked = words[words.index("--lang") + 1 :][:1] if "--lang" in words else []
+    return "ko" if asked == ["ko"] else "en" if asked == ["en"] else choose_language()
 
 
 if __name__ == "__main__":

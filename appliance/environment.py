@@ -5,6 +5,7 @@ No resolver and no network client takes part: the lock chose the wheels, ``pypa/
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import zipfile
@@ -15,7 +16,8 @@ from installer.destinations import SchemeDictionaryDestination
 from installer.sources import WheelFile
 
 from appliance.durable import sync_file_system, write_file
-from appliance.errors import BanipError, UnfitServer
+from appliance.errors import BanipError, Tampered, UnfitServer
+from appliance.store import PIECE_BYTES
 from appliance.text import text
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from appliance.store import Store
 
 COMPLETE = ".complete"
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 
 
 def build_environment(
@@ -34,7 +37,7 @@ def build_environment(
     """Build ``folder/<digest>`` and return it; an environment that is complete there is left as it is.
 
     ``progress`` gets wheels done and wheels in all. A folder without its ``.complete`` is the rest of a
-    run that was cut off, and goes. Raises ``UnfitServer`` where the Python is missing.
+    run that was cut off, and goes. Raises ``UnfitServer`` where the Python is missing, ``Tampered``.
     """
     home = folder / environment.digest
     if (home / COMPLETE).is_file():
@@ -45,7 +48,7 @@ def build_environment(
     for done, wheel in enumerate(environment.wheels, start=1):
         _install(wheel, store, home, environment.python)
         progress(done, len(environment.wheels))
-    _run(python, "-I", "-m", "compileall", "-q", "-j", "0", str(_site_packages(home, environment.python)))
+    _compile(python, _site_packages(home, environment.python))
     sync_file_system(home)
     write_file(home / COMPLETE, f"{environment.digest}\n".encode(), mode=0o444)
     return home
@@ -80,15 +83,43 @@ def _install(wheel: Wheel, store: Store, home: Path, version: str) -> None:
         interpreter=str(home / "bin" / "python"),
         script_kind="posix",
     )
+    _check_unchanged(wheel, store.path(wheel.sha256))
     with zipfile.ZipFile(store.path(wheel.sha256)) as archive:
         archive.filename = wheel.filename  # a blob is named by its digest; the signed name says what it is
         install(WheelFile(archive), destination, {"INSTALLER": b"banip\n"})
 
 
+def _check_unchanged(wheel: Wheel, path: Path) -> None:
+    # Checked on import; a disk may have rotted since, and what is unpacked here will run as root.
+    digest = hashlib.sha256()
+    with path.open("rb") as content:
+        while piece := content.read(PIECE_BYTES):
+            digest.update(piece)
+    if digest.hexdigest() != wheel.sha256:
+        raise Tampered(
+            text("a wheel in the store is not what was signed"),
+            where=wheel.filename,
+            expected=wheel.sha256,
+            seen=digest.hexdigest(),
+            remedy=text("remove {path}, then run the command again with the bundle", path=path),
+        )
+
+
+def _compile(python: Path, folder: Path) -> None:
+    # Services may not write there. Some packages carry files that no Python compiles: that is no failure.
+    subprocess.run(
+        [str(python), "-I", "-m", "compileall", "-q", "-j", "0", str(folder)],
+        env=_ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+
+
 def _run(*argv: object) -> None:
     done = subprocess.run(
         [str(word) for word in argv],
-        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+        env=_ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

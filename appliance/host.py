@@ -6,10 +6,10 @@ says it owns are removed, and their names always carry Banip's (``appliance.form
 
 from __future__ import annotations
 
+import http.client
 import shutil
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ CLEAN_ENVIRONMENT = {
     "HOME": "/root",
 }
 HEALTH_PAUSE_S = 0.5
+HEALTH_ANSWER_S = 10
 
 
 def run(*argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -95,10 +96,12 @@ def _fault(check: UnitActive | HttpAnswers, release_id: str) -> Text | None:
     try:
         # No proxy may stand between us and loopback, whatever the environment says.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(check.url, timeout=10) as answer:
-            body = answer.read(1_000_000)
-    except (OSError, urllib.error.URLError) as error:
-        return text("{url} does not answer with 200: {error}", url=check.url, error=error)
+        with opener.open(check.url, timeout=HEALTH_ANSWER_S) as answer:
+            status, body = answer.status, answer.read(1_000_000)
+    except (OSError, http.client.HTTPException) as error:
+        return text("{url} does not answer with 200: {error}", url=check.url, error=repr(error))
+    if status != http.client.OK:
+        return text("{url} does not answer with 200: {error}", url=check.url, error=status)
     if check.names_release and _released(body) != release_id:
         return text(
             "{url} answers for {seen}, not {release}", url=check.url, seen=_released(body), release=release_id

@@ -260,7 +260,7 @@ class Carrier:
                 remedy=_COPY_AGAIN,
             )
         if self.size_bytes < total:
-            raise self._cut(text("end of the bundle"), total)
+            raise self._cut(text("the end of the bundle"), total)
         if seen != END_OF_CARRIER:
             raise Tampered(text("bytes that must be zero are not"), where=self.path, remedy=_COPY_AGAIN)
 

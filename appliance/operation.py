@@ -11,12 +11,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from appliance.durable import make_folder, sync_folder
+from appliance.durable import make_folder, rename_durably, sync_folder
 from appliance.environment import build_environment
 from appliance.errors import BanipError, Incomplete, Returned, UnfitServer
 from appliance.host import CLEAN_ENVIRONMENT, retire, wait_for_health
@@ -38,7 +37,7 @@ from appliance.plan import (
     unfinished,
 )
 from appliance.playbook import converge
-from appliance.release import Installed, assemble, installed, keep, load, switch
+from appliance.release import Installed, assemble, installed, keep, load, role_variables, switch
 from appliance.text import text
 
 if TYPE_CHECKING:
@@ -67,6 +66,10 @@ class Outcome:
     release: str | None
     changed: int
     already: bool = False
+
+
+#: Operations that lead to another release, and back if they fail or nobody wants them any more.
+FORWARD = ("install", "upgrade", "reapply")
 
 
 class StepFailed(Exception):
@@ -144,35 +147,50 @@ class Operator:
         if left.plan is None:
             self.journal.append("finished", outcome="abandoned")
             return None
-        forward = left.plan.operation in {"install", "upgrade", "reapply"}
+        if left.plan.operation not in FORWARD:
+            self.say(Event("resume", text("an earlier run was cut off here: completing it first")))
+            self._complete(left.plan, left.done)
+            return None
         now = installed(self.server)
-        if forward and now and now.release == left.plan.new and left.plan.operation != "reapply":
+        if now and now.release == left.plan.new and left.plan.operation != "reapply":
             self.journal.append("finished", outcome=left.plan.operation, release=left.plan.new)
             return None  # it was marked good: only the last line was missing
-        if forward and left.plan.new == wanted:
+        if left.plan.new == wanted:
             self.say(Event("resume", text("an earlier run was cut off here: going on with it")))
             return left
-        if left.plan.operation == "reapply":
-            self.journal.append("finished", outcome="abandoned", release=left.plan.new)
-        elif forward:
-            self.say(Event("resume", text("an earlier run was cut off here: returning from it first")))
-            self._return(left.plan)
-        else:
-            self.say(Event("resume", text("an earlier run was cut off here: completing it first")))
-            target = self._load(left.plan.new) if left.plan.new else None
-            self._finish(left.plan, self._carry_out(left.plan, target, left.done))
+        self._leave(left.plan)
         return None
+
+    def _leave(self, plan: Plan) -> None:
+        """Give up an install, upgrade or repair that was cut off and that nobody asks for any more."""
+        if plan.operation == "reapply":
+            self.journal.append("finished", outcome="abandoned", release=plan.new)
+        else:
+            self.say(Event("resume", text("an earlier run was cut off here: returning from it first")))
+            self._return(plan)
+
+    def _complete(self, plan: Plan, done: int) -> None:
+        """End a return, a rollback or an uninstall that was cut off."""
+        target = self._load(plan.new) if plan.new else None
+        if plan.operation == "return":
+            self._lead_back(plan, target, done)
+        elif plan.operation == "rollback":
+            self._try(plan, target, done)
+        else:
+            self._finish(plan, self._carry_out(plan, target, done))
 
     # --- Plans -----------------------------------------------------------------------------------------
 
     def _fresh(self, bundle: TrustedBundle) -> Outcome:
         now = installed(self.server)
-        old = self._load(now.release).release if now else None
+        # The installed release again: its folder may be what this run repairs, so it is not asked.
+        repair = now is not None and now.release == bundle.release.id
+        old = bundle.release if repair else self._load(now.release).release if now else None
         plan = plan_for(old, bundle.release, now.previous if now else None)
         self.journal.append("started", operation=plan.operation, release=bundle.release.id)
         return self._try(plan, bundle, 0)
 
-    def _try(self, plan: Plan, target: TrustedBundle, done: int) -> Outcome:
+    def _try(self, plan: Plan, target: TrustedBundle | None, done: int) -> Outcome:
         if done == 0:
             self.journal.append("planned", plan=msgspec.to_builtins(plan))
         try:
@@ -209,8 +227,11 @@ class Operator:
         previous = now.previous if now and now.release == failed.old else None
         plan = make_plan(new, old.release if old else None, "return", previous=previous)
         self.journal.append("planned", plan=msgspec.to_builtins(plan))
+        self._lead_back(plan, old, 0)
+
+    def _lead_back(self, plan: Plan, old: TrustedBundle | None, done: int) -> None:
         try:
-            self._finish(plan, self._carry_out(plan, old, 0))
+            self._finish(plan, self._carry_out(plan, old, done))
         except StepFailed as failure:
             raise BanipError(
                 text("the return failed too; the server needs a person"),
@@ -263,31 +284,35 @@ class Operator:
 
     def _hand_over(self, release: Release, step: Step) -> int:
         """Let the release's own appliance do the rest of the plan; it journals every step itself."""
-        lock = self.lock.fileno()
-        argv = [str(self.server.python(release)), "-I", "-m", "appliance", "--root", str(self.server.root)]
-        child = subprocess.Popen(
-            [*argv, "--json", "carry-out", "--lock-descriptor", str(lock)],
-            env=CLEAN_ENVIRONMENT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            pass_fds=(lock,),
-            text=True,
-        )
         changed, faults = 0, ()
-        with child:
+        with self._start_rest(release, step) as child:
             for line in child.stdout or ():
-                told = msgspec.json.decode(line)
+                told = _told(line)
                 changed += told.get("changed", 0)
                 faults = tuple(told.get("faults", faults))
-                if "said" in told:
-                    self.say(
-                        Event(told["event"], Text("{said}", {"said": told["said"]}), told.get("facts", {}))
-                    )
+                if "said" in told and "event" in told:
+                    words = text("{said}", said=told["said"])
+                    self.say(Event(told["event"], words, told.get("facts", {})))
         if child.returncode != 0:
             left = unfinished(self.journal.entries())
             failed = left.plan.steps[left.done] if left and left.plan else step
             raise StepFailed(failed, faults or (f"the release's appliance ended with {child.returncode}",))
         return changed
+
+    def _start_rest(self, release: Release, step: Step) -> subprocess.Popen[str]:
+        lock = self.lock.fileno()
+        argv = [str(self.server.python(release)), "-I", "-m", "appliance", "--root", str(self.server.root)]
+        try:
+            return subprocess.Popen(
+                [*argv, "--json", "carry-out", "--lock-descriptor", str(lock)],
+                env=CLEAN_ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                pass_fds=(lock,),
+                text=True,
+            )
+        except OSError as error:  # the environment's Python does not start: as good as a failed step
+            raise StepFailed(step, (str(error),)) from error
 
     def act(self, step: Step) -> int:
         """Do one step that belongs to the release; return the number of changed tasks."""
@@ -325,14 +350,16 @@ class Operator:
 
     def _discard(self) -> None:
         for folder in (self.server.releases, self.server.environments, self.server.root / "store"):
+            # A half-removed folder under its own name would be read as a damaged release by the next run.
+            going = folder.with_name(f".{folder.name}.going")
             if folder.exists():
-                shutil.rmtree(folder)
+                shutil.rmtree(going, ignore_errors=True)
+                rename_durably(folder, going)
+            shutil.rmtree(going, ignore_errors=True)
         if self.server.data.exists():
             # The accounts that owned these files are gone: nobody else may inherit their numbers' files.
             self.server.data.chmod(0o700)
         sync_folder(self.server.root)
-
-    # --- Small things --------------------------------------------------------------------------------------
 
     def _announce(self, step: Step) -> None:
         self.say(Event("step", step.describe(), {"step": type(step).__name__.lower()}))
@@ -350,6 +377,19 @@ class Operator:
         return load(self.server, release_id, self.trust)
 
 
+def _told(line: str) -> dict[str, Any]:
+    """Read a line of the release's appliance: an event, a result, an error, or words of some program."""
+    try:
+        told = msgspec.json.decode(line, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {"event": "output", "said": line.rstrip()}
+    if "error" in told:  # what broke a step, in one line of the failure that it is
+        told["faults"] = [
+            "; ".join(str(told[name]) for name in ("happened", "where", "seen") if name in told)
+        ]
+    return told
+
+
 def carry_out_rest(operator: Operator) -> int:
     """Do what is left of the journal's plan, in the process of the release that it leads to."""
     left = unfinished(operator.journal.entries())
@@ -360,26 +400,3 @@ def carry_out_rest(operator: Operator) -> int:
         changed += operator.act(left.plan.steps[number])
         operator.journal.append("done", step=number)
     return changed
-
-
-def role_variables(server: Server, release: Release, site: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the roles get: the release's own variables, the site's over them, Banip's over both."""
-    return {
-        **release.variables,
-        **site,
-        "banip_roles": [role.name for role in release.roles],
-        "banip_release": release.id,
-        "banip_release_folder": str(server.folder(release.id)),
-        "banip_data_folder": str(server.data),
-        "banip_root": str(server.root),
-        "banip_grade": release.grade,
-        "banip_environments": {
-            environment.name: str(server.environments / environment.digest)
-            for environment in release.environments
-        },
-    }
-
-
-def now_utc() -> datetime:
-    """Return the machine's clock; everything that judges time takes it as an argument."""
-    return datetime.now(timezone.utc)

@@ -17,6 +17,8 @@ from appliance.durable import make_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+_FAILED = {"runner_on_failed", "runner_on_unreachable"}
+
 
 @dataclass(frozen=True, slots=True)
 class Recap:
@@ -40,43 +42,66 @@ def converge(
     ``scratch`` holds Ansible's temporary files and is removed; ``log`` gets the whole output, appended;
     ``progress`` gets each task's name. A failed task is in the recap, not an exception.
     """
-    import ansible_runner  # noqa: PLC0415 - heavy, and only the controller environment has it
-
     shutil.rmtree(scratch, ignore_errors=True)
     make_folder(scratch, mode=0o700)
-    failures: list[str] = []
-
-    def listen(event: dict[str, Any]) -> bool:
-        data = event.get("event_data", {})
-        if event.get("event") == "playbook_on_task_start":
-            progress(str(data.get("task", "")))
-        if event.get("event") in {"runner_on_failed", "runner_on_unreachable"} and not data.get(
-            "ignore_errors"
-        ):
-            message = data.get("res", {}).get("msg", "failed")
-            failures.append(f"{data.get('task_path', '')}: {data.get('task', '')}: {message}")
-        with log.open("a", encoding="utf-8") as lines:
-            lines.write(f"{event.get('stdout', '')}\n")
-        return False  # the event need not be kept on disk as well
-
+    listener = _Listener(log, progress)
     try:
-        run = ansible_runner.run(
-            private_data_dir=str(scratch),
-            project_dir=str(release_folder / "playbooks"),
-            playbook="site.yml",
-            inventory={"all": {"hosts": {"localhost": {"ansible_python_interpreter": sys.executable}}}},
-            extravars=dict(variables),
-            envvars=_environment(scratch),
-            event_handler=listen,
-            quiet=True,
-            settings={"suppress_env_files": True},
-        )
-        stats = run.stats or {}
-        if run.rc != 0 and not failures:
-            failures.append(f"ansible-playbook ended with {run.rc}: see {log}")
-        return Recap(_sum(stats, "ok"), _sum(stats, "changed"), tuple(failures))
+        status = _run(release_folder / "playbooks", variables, scratch, listener)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    if status != 0 and not listener.failures:
+        listener.failures.append(f"ansible-playbook ended with {status}: see {log}")
+    return Recap(listener.total("ok"), listener.total("changed"), tuple(listener.failures))
+
+
+def _run(
+    playbooks: Path, variables: Mapping[str, Any], scratch: Path, listener: _Listener
+) -> int:
+    import ansible_runner  # noqa: PLC0415 - heavy, and only the controller environment has it
+
+    run = ansible_runner.run(
+        private_data_dir=str(scratch),
+        project_dir=str(playbooks),
+        playbook="site.yml",
+        inventory={"all": {"hosts": {"localhost": {"ansible_python_interpreter": sys.executable}}}},
+        extravars=dict(variables),
+        envvars=_environment(scratch),
+        event_handler=listener.hear,
+        quiet=True,
+        settings={"suppress_env_files": True},
+    )
+    status: int = run.rc
+    return status
+
+
+class _Listener:
+    """Hears what Ansible does: writes its output to the log, and keeps what failed and the final counts.
+
+    ansible-runner would read the counts from the event files, which are not kept.
+    """
+
+    def __init__(self, log: Path, progress: Callable[[str], None]) -> None:
+        self.failures: list[str] = []
+        self._log, self._progress = log, progress
+        self._stats: Mapping[str, Any] = {}
+
+    def total(self, noun: str) -> int:
+        """Return the count of that noun (ok, changed) over all hosts."""
+        return sum(self._stats.get(noun, {}).values())
+
+    def hear(self, event: dict[str, Any]) -> bool:
+        """Take one event of ansible-runner; False: it need not be kept on disk as well."""
+        data = event.get("event_data", {})
+        if event.get("event") == "playbook_on_task_start":
+            self._progress(str(data.get("task", "")))
+        if event.get("event") == "playbook_on_stats":
+            self._stats = data
+        if event.get("event") in _FAILED and not data.get("ignore_errors"):
+            message = data.get("res", {}).get("msg", "failed")
+            self.failures.append(f"{data.get('task_path', '')}: {data.get('task', '')}: {message}")
+        with self._log.open("a", encoding="utf-8") as lines:
+            lines.write(f"{event.get('stdout', '')}\n")
+        return False
 
 
 def _environment(scratch: Path) -> dict[str, str]:
@@ -94,7 +119,3 @@ def _environment(scratch: Path) -> dict[str, str]:
         "ANSIBLE_LOCALHOST_WARNING": "False",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-
-
-def _sum(stats: Mapping[str, Mapping[str, int]], noun: str) -> int:
-    return sum(stats.get(noun, {}).values())

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from appliance.durable import (
     make_folder,
@@ -24,20 +23,30 @@ from appliance.durable import (
     sync_file_system,
     write_file,
 )
-from appliance.errors import Incomplete
-from appliance.format import CHUNKS_TARGET, RELEASE_TARGET, ROOTS_MAX, Value, canonical_json, sha256_hex
+from appliance.errors import Incomplete, Tampered, Untrusted
+from appliance.format import (
+    CHUNKS_TARGET,
+    RELEASE_TARGET,
+    ROOTS_MAX,
+    Value,
+    canonical_json,
+    decode_json,
+    sha256_hex,
+)
 from appliance.state import State
 from appliance.store import Store
 from appliance.text import text
 from appliance.verify import Envelopes, Floor, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from appliance.format import Release
     from appliance.verify import Trust, TrustedBundle
 
 DEFAULT_ROOT = Path("/var/lib/banip")
+#: In a release folder: it was good once. Only then its metadata counts for the floor.
+GOOD = "good"
 COMMAND_LINK = Path("/usr/local/sbin/appliance")
 
 
@@ -107,12 +116,13 @@ def installed(server: Server) -> Installed | None:
         raw = _installed_file(server).read_bytes()
     except FileNotFoundError:
         return None
-    return msgspec.json.decode(raw, type=Installed)
+    return decode_json(raw, Installed, "installed.json")
 
 
 def keep(server: Server, bundle: TrustedBundle, previous: str | None) -> None:
     """Mark a release good: the counter first, then the record, so that a cut between them is harmless."""
     server.state.keep(floor_of(bundle))
+    write_file(server.folder(bundle.release.id) / GOOD, b"", mode=0o444)
     record = Installed(release=bundle.release.id, previous=previous)
     write_file(_installed_file(server), canonical_json(record), mode=0o600)
 
@@ -126,7 +136,7 @@ def switch(server: Server, release_id: str | None) -> None:
         remove_file(server.current)
         return
     replace_link(server.current, f"releases/{release_id}")
-    if os.geteuid() == 0 and (not COMMAND_LINK.exists() or _is_ours(server, COMMAND_LINK)):
+    if server.root == DEFAULT_ROOT and (_is_ours(server, COMMAND_LINK) or not os.path.lexists(COMMAND_LINK)):
         replace_link(COMMAND_LINK, str(_command(server)))
 
 
@@ -146,23 +156,46 @@ def _installed_file(server: Server) -> Path:
 
 
 def assemble(server: Server, bundle: TrustedBundle) -> Path:
-    """Make the release folder under a temporary name, sync it, and give it its name in one rename."""
-    release = bundle.release
-    final = server.folder(release.id)
-    if final.exists():
+    """Make the release folder under a temporary name, sync it, and give it its name in one rename.
+
+    A folder that is there already gets back what it has lost: this is the repair, too.
+    """
+    final = server.folder(bundle.release.id)
+    if final.exists() and not _is_of_another(final, bundle):
+        _fill(final, server, bundle)
         return final
     make_folder(server.releases, mode=0o755)
-    partial = server.releases / f".{release.id}.partial"
+    partial = server.releases / f".{bundle.release.id}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    for file in release.files:
-        target = partial / file.path
-        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        os.link(server.store.path(file.sha256), target)
-    _write_metadata(partial / "metadata", bundle)
-    _write_command(partial / "bin" / "appliance", server, release)
-    sync_file_system(partial)
+    make_folder(partial, mode=0o755)
+    _fill(partial, server, bundle)
+    if final.exists():
+        shutil.rmtree(final)
     rename_durably(partial, final)
     return final
+
+
+def _is_of_another(folder: Path, bundle: TrustedBundle) -> bool:
+    """Tell whether an attempt that never was good left this folder under the number of the new bundle."""
+    kept = folder / "metadata" / RELEASE_TARGET
+    return not (folder / GOOD).exists() and not (kept.is_file() and kept.read_bytes() == bundle.release_json)
+
+
+def _fill(folder: Path, server: Server, bundle: TrustedBundle) -> None:
+    for file in bundle.release.files:
+        _link(server.store.path(file.sha256), folder / file.path)
+    _write_metadata(folder / "metadata", bundle)
+    _write_command(folder / "bin" / "appliance", server, bundle.release)
+    sync_file_system(folder)
+
+
+def _link(blob: Path, target: Path) -> None:
+    if target.exists():
+        if target.samefile(blob):
+            return
+        target.unlink()
+    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    os.link(blob, target)
 
 
 def _write_metadata(folder: Path, bundle: TrustedBundle) -> None:
@@ -178,6 +211,9 @@ def _write_command(path: Path, server: Server, release: Release) -> None:
     make_folder(path.parent, mode=0o755)
     script = f'#!/bin/sh\nexec {server.python(release)} -I -m appliance --root {server.root} "$@"\n'
     write_file(path, script.encode(), mode=0o755)
+
+
+_INSTALL_AGAIN = text("run install again with the bundle of this release: it repairs the release's folder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,22 +243,33 @@ class FolderSource:
             raise Incomplete(
                 text("the signed metadata of an installed release is missing"),
                 where=self.folder / name,
-                remedy=text("import the release's bundle again"),
+                remedy=_INSTALL_AGAIN,
             ) from error
 
 
 def load(server: Server, release_id: str, trust: Trust) -> TrustedBundle:
-    """Return an installed release as proof, judged again under today's root.
+    """Return an installed release as proof, judged again under the newest root that it came with.
 
-    Freshness and expiry are not asked again: what is installed may be returned to.
+    Freshness, expiry and revocation are not asked again: what is installed may be returned to. Its root is
+    taken from this server's state, so a folder proves nothing by itself.
     """
     source = FolderSource(server.folder(release_id) / "metadata")
-    return verify(
+    accepted = server.state.root(len(source.envelopes().roots))
+    bundle = verify(
         source,
-        replace(trust, floor=None),
+        replace(trust, root=accepted or trust.root, floor=None),
         reference_time=datetime.now(timezone.utc),
         accept_expired=release_id,
     )
+    if bundle.release.id != release_id:
+        raise Tampered(
+            text("the folder of an installed release holds another release"),
+            where=source.folder,
+            expected=release_id,
+            seen=bundle.release.id,
+            remedy=_INSTALL_AGAIN,
+        )
+    return bundle
 
 
 def release_ids(server: Server) -> Iterator[str]:
@@ -232,8 +279,44 @@ def release_ids(server: Server) -> Iterator[str]:
 
 
 def kept_bundles(server: Server, trust: Trust) -> tuple[TrustedBundle, ...]:
-    """Return what each complete release folder's own signed metadata proves."""
-    return tuple(load(server, release_id, trust) for release_id in release_ids(server))
+    """Return what the release folders' own signed metadata proves.
+
+    A damaged folder proves nothing and is passed over, or nobody could repair or remove it; the floor that it
+    stood for is in ``state`` as well.
+    """
+    found = []
+    for release_id in release_ids(server):
+        with suppress(Incomplete, Tampered, Untrusted):
+            found.append(load(server, release_id, trust))
+    return tuple(found)
+
+
+def role_variables(server: Server, release: Release, site: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the roles get: the release's own variables, the site's over them, Banip's over both."""
+    return {
+        **release.variables,
+        **site,
+        "banip_roles": [role.name for role in release.roles],
+        "banip_release": release.id,
+        "banip_release_folder": str(server.folder(release.id)),
+        "banip_data_folder": str(server.data),
+        "banip_root": str(server.root),
+        "banip_grade": release.grade,
+        "banip_environments": {
+            environment.name: str(server.environments / environment.digest)
+            for environment in release.environments
+        },
+    }
+
+
+def good_bundles(server: Server, trust: Trust) -> tuple[TrustedBundle, ...]:
+    """Return the kept releases that were marked good: they prove the floor where ``state`` is lost.
+
+    One that failed must not count, or its number would shut out the repaired release before it.
+    """
+    return tuple(
+        one for one in kept_bundles(server, trust) if (server.folder(one.release.id) / GOOD).exists()
+    )
 
 
 def floor_of(bundle: TrustedBundle) -> Floor:

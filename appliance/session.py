@@ -15,7 +15,7 @@ from appliance.facts import read_facts
 from appliance.media import open_carrier
 from appliance.operation import Event, Operator
 from appliance.preflight import examine
-from appliance.release import floor_of, kept_bundles
+from appliance.release import floor_of, good_bundles
 from appliance.site import read_site
 from appliance.state import reference_time, utc_now
 from appliance.store import Progress, import_bundle
@@ -82,7 +82,7 @@ class Session:
                 where=self.server.state.folder,
                 remedy=text("run appliance.pyz, after comparing its SHA-256 with the paper"),
             )
-        kept = map(floor_of, kept_bundles(self.server, trust))
+        kept = map(floor_of, good_bundles(self.server, trust))
         floors = [*kept, *([trust.floor] if trust.floor else [])]
         return replace(trust, floor=max(floors, key=lambda floor: floor.counter, default=None))
 
@@ -90,7 +90,7 @@ class Session:
     def judged(self, path: Path, accept_expired: str | None) -> Iterator[tuple[TrustedBundle, Carrier]]:
         """Open a bundle and judge it: signatures, binding, freshness, layout. Nothing is written."""
         trust = self.trust()
-        built = [one.release.built for one in kept_bundles(self.server, trust)]
+        built = [one.release.built for one in good_bundles(self.server, trust)]
         now = reference_time(utc_now(), max(built, default=None))
         with open_carrier(path) as carrier:
             bundle = verify(carrier, trust, reference_time=now, accept_expired=accept_expired)

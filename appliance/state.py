@@ -138,6 +138,10 @@ class State:
         floor = max(floors, key=lambda one: one.counter, default=None)
         return Trust(self._root(roots[-1]), binding.product, binding.site, floor)
 
+    def root(self, version: int) -> bytes | None:
+        """Return the root envelope of that version that was accepted here, or None. Raises ``Tampered``."""
+        return self._root(version) if version in self._root_versions() else None
+
     def adopt(self, first: FirstContact) -> None:
         """Trust this first root from now on: first contact, and the remedy for damaged state.
 

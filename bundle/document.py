@@ -91,8 +91,6 @@ class _Reading:
 
     def value(self, node: Any, place: Place) -> Any:  # noqa: ANN401 - PyYAML's nodes and YAML's values
         self.lines.setdefault(place, _line(node))
-        if len(place) > _DEPTH_MAX:
-            return self._say(node, place, text("nested deeper than {count} levels", count=_DEPTH_MAX))
         if isinstance(node, _MAP):
             return self._mapping(node, place)
         if isinstance(node, _LIST):
@@ -134,8 +132,13 @@ def _line(node: Any) -> int:  # noqa: ANN401 - what was read has a mark; the stu
 
 
 def _indirections(content: str, name: str) -> Iterator[Problem]:
+    depth = 0
     for event in yaml.parse(content, Loader=yaml.SafeLoader):
         where = f"{name}:{_line(event)}"
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEPTH_MAX:  # the parser's time grows with the square of the depth
+            yield Problem(where, text("nested deeper than {count} levels", count=_DEPTH_MAX))
+            return
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             yield Problem(where, text("anchors and aliases are not allowed; write the value out"))
         if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:
@@ -197,8 +200,7 @@ def _said(error: ValidationError) -> Text:  # noqa: PLR0911 - a table, one retur
         case "type" if wanted == "string" and isinstance(error.instance, int | float):
             return text("{value} is a number here; put it in quotes", value=error.instance)
         case "type":
-            kinds = wanted if isinstance(wanted, str) else " / ".join(wanted)
-            return text("{value} is not of type {kind}", value=_short(error.instance), kind=kinds)
+            return text("{value} is not of type {kind}", value=_short(error.instance), kind=wanted)
         case "pattern" | "format":
             return text("{value} does not match {pattern}", value=_short(error.instance), pattern=wanted)
         case "enum":

@@ -6,11 +6,16 @@ its own login command keeps it, and never enters a lock.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# Read at import: without it the client asks the public hub who is calling, whatever hub it is given.
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+import httpx2
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     from bundle.manifest import Model
 
 #: What the client lets through when a hub is not there, answers nonsense, or cuts the line.
-HUB_ERRORS = (HfHubHTTPError, HFValidationError, OSError, ValueError, RuntimeError)
+HUB_ERRORS = (httpx2.HTTPError, HfHubHTTPError, HFValidationError, OSError, ValueError, RuntimeError)
 _SMALL_BYTES = 64 * 1024 * 1024
 
 

@@ -34,15 +34,17 @@ class Index:
     find_links: tuple[str, ...] = ()
     certificates: str | None = None
 
+    def uv_options(self) -> tuple[str, ...]:
+        """Return what uv takes from its command line only."""
+        return ("--no-index",) if self.index is None else ()
+
     def uv_environment(self) -> dict[str, str]:
         """Return the process environment for uv; addresses stay off the command line, where others look."""
         environment = {name: value for name, value in os.environ.items() if name not in _UV_CHOICES}
         environment |= {"UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
         # As for pip, all indexes are one: the best version wins, wherever it lies.
         environment["UV_INDEX_STRATEGY"] = "unsafe-best-match"
-        if self.index is None:
-            environment["UV_NO_INDEX"] = "1"
-        else:
+        if self.index is not None:
             environment["UV_DEFAULT_INDEX"] = self.index
         if self.extra_indexes:
             environment["UV_INDEX"] = " ".join(self.extra_indexes)

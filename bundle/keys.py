@@ -12,8 +12,10 @@ import re
 import secrets
 import textwrap
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -39,7 +41,6 @@ from appliance.verify import KEY_SCHEME, check_root, key_id_of, trusted_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime
     from pathlib import Path
 
 PBKDF2_ROUNDS = 600_000
@@ -81,16 +82,16 @@ def create(  # noqa: PLR0913 - each is a choice of the key ceremony
 ) -> KeyRing:
     """Make the keys of a product and root version 1, signed by every root key, in a new folder.
 
-    ``expires``: of the root, UTC. Raises ``BadInput`` where the folder holds anything already.
+    ``expires``: of the root, aware. Raises ``BadInput`` where the folder holds anything already.
     """
     _check_numbers("root", root_keys, root_threshold)
     _check_numbers("release", release_keys, release_threshold)
+    description = _description(product)
     if not passphrase:
         raise BadInput(text("the passphrase is empty"), remedy=text("choose one of several random words"))
     signers = {f"root-{number}": make_signer() for number in range(1, root_keys + 1)}
     releasers = {f"release-{number}": make_signer() for number in range(1, release_keys + 1)}
     root = make_root(1, expires, signers.values(), root_threshold, releasers.values(), release_threshold)
-    description = Description(format=1, product=product)
     _make_folder(folder)
     for name, signer in (signers | releasers).items():
         _write(folder / f"{name}.pem", encrypted_pem(signer, passphrase))
@@ -117,13 +118,12 @@ def show(folder: Path) -> KeyRing:
     """Return what the folder holds; nothing in it needs the passphrase."""
     root = trusted_root(roots(folder)[-1])
     files = {_public_id(path): path.name.replace(".pub.", ".") for path in sorted(folder.glob("*.pub.pem"))}
-    described = decode_json((folder / _DESCRIPTION).read_bytes(), Description, _DESCRIPTION)
 
     def named(role: str) -> tuple[tuple[str, str], ...]:
         return tuple(sorted((files.get(key_id, ""), key_id) for key_id in root.roles[role].keyids))
 
     return KeyRing(
-        product=described.product,
+        product=_described(folder).product,
         root_version=root.version,
         root_threshold=root.roles[Root.type].threshold,
         root_keys=named(Root.type),
@@ -175,7 +175,7 @@ def make_root(  # noqa: PLR0913, PLR0917 - a root is exactly these
     roles = {name: Role([key.keyid for key in keys[name]], thresholds[name]) for name in keys}
     root = Root(
         version=version,
-        expires=expires,
+        expires=expires.astimezone(timezone.utc),
         keys={key.keyid: key for name in keys for key in keys[name]},
         roles={**roles, "snapshot": Role([], 1), "timestamp": Role([], 1)},
         consistent_snapshot=False,
@@ -249,8 +249,35 @@ def _signer(private: ec.EllipticCurvePrivateKey) -> CryptoSigner:
 
 
 def _public_id(path: Path) -> str:
-    public = load_pem_public_key(path.read_bytes())
+    """Return the id of the public key in a file; none where it is damaged, which only costs its name."""
+    try:
+        public = load_pem_public_key(path.read_bytes())
+    except ValueError:
+        return ""
     return key_id_of(public) if isinstance(public, ec.EllipticCurvePublicKey) else ""
+
+
+def _description(product: str) -> Description:
+    try:
+        return msgspec.convert({"format": 1, "product": product}, Description)
+    except msgspec.ValidationError as error:
+        raise BadInput(
+            text("this is no name for a product"),
+            seen=product,
+            expected=text("small letters, digits and hyphens, a letter first"),
+        ) from error
+
+
+def _described(folder: Path) -> Description:
+    try:
+        return decode_json((folder / _DESCRIPTION).read_bytes(), Description, _DESCRIPTION)
+    except OSError as error:
+        raise Incomplete(
+            text("the key folder was not finished"),
+            where=folder / _DESCRIPTION,
+            seen=error.strerror,
+            remedy=text("remove it, unless its keys have signed something, and create the keys again"),
+        ) from error
 
 
 def _check_numbers(role: str, keys: int, threshold: int) -> None:

@@ -317,7 +317,13 @@ def role_schema() -> dict[str, Any]:
 
 def schema_bytes(schema: dict[str, Any]) -> bytes:
     """Return the schema as the committed file has it."""
-    return msgspec.json.format(canonical_json(schema), indent=2) + b"\n"
+    return msgspec.json.format(canonical_json(schema).strip(), indent=2) + b"\n"
+
+
+def write_schemas(folder: Path) -> None:
+    """Write both schemas into ``manifests/schema``, after the structures here were changed."""
+    (folder / "manifest.schema.json").write_bytes(schema_bytes(manifest_schema()))
+    (folder / "role.schema.json").write_bytes(schema_bytes(role_schema()))
 
 
 def _schema(kind: type[Value], name: str) -> dict[str, Any]:

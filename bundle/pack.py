@@ -10,6 +10,7 @@ import hashlib
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from tuf.api._payload import TargetFile, Targets
@@ -45,7 +46,6 @@ from appliance.verify import open_envelope, parse_targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from datetime import datetime
     from io import BufferedIOBase, FileIO, RawIOBase
     from pathlib import Path
 
@@ -62,7 +62,7 @@ def targets_envelope(
     files = {RELEASE_TARGET: release_json, CHUNKS_TARGET: chunks_bin}
     targets = Targets(
         version=release.counter,
-        expires=expires,
+        expires=expires.astimezone(timezone.utc),
         targets={
             name: TargetFile(len(data), {"sha256": sha256_hex(data)}, name) for name, data in files.items()
         },

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from appliance.errors import BadInput, Incomplete
 from appliance.media import open_carrier
 from appliance.text import Text, text
-from appliance.verify import trusted_root
+from appliance.verify import Trust, trusted_root, verify
 from bundle.local import file_sha256
 from bundle.pack import inspect
 from bundle.screen import human_bytes
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from appliance.format import Release
     from appliance.media import Carrier
+    from bundle.pack import Contents
 
 _MEDIUM = "/media/usb"
 _COPY = "/root/banip"
@@ -69,6 +70,34 @@ def make_packet(bundle: Path, first_contact: Path) -> Packet:
     Raises ``BadInput`` for an unsigned bundle, ``Incomplete`` without ``appliance.pyz``.
     """
     contents = inspect(bundle)
+    _refuse_useless(bundle, contents, first_contact)
+    release = contents.release
+    with open_carrier(bundle) as carrier:
+        # The carrier's own root proves nothing to a stranger; the paper is printed by who made it.
+        first = carrier.envelopes().roots[0]
+        trust = Trust(root=first, product=release.product, site=release.site, floor=None)
+        trusted = verify(carrier, trust, reference_time=release.built)
+        carrier.check_layout(trusted.release)
+        root = trusted_root(trusted.roots[-1])
+        parts = tuple(_parts(release, _bom(carrier, release)))
+    return Packet(
+        bundle=bundle.name,
+        bundle_bytes=bundle.stat().st_size,
+        bundle_sha256=file_sha256(bundle),
+        first_contact=first_contact.name,
+        first_contact_bytes=first_contact.stat().st_size,
+        first_contact_sha256=file_sha256(first_contact),
+        release=release,
+        root_version=contents.root_version,
+        root_keys=tuple(root.roles[_ROOT_ROLE].keyids),
+        release_keys=tuple(root.roles[_RELEASE_ROLE].keyids),
+        signed_by=contents.signed_by,
+        expires=contents.expires,
+        parts=parts,
+    )
+
+
+def _refuse_useless(bundle: Path, contents: Contents, first_contact: Path) -> None:
     if not contents.signed_by:
         raise BadInput(
             text("the bundle is not signed; its paper would be worth nothing"),
@@ -81,25 +110,6 @@ def make_packet(bundle: Path, first_contact: Path) -> Packet:
             where=first_contact,
             remedy=text("name it with --first-contact"),
         )
-    with open_carrier(bundle) as carrier:
-        carrier.check_layout(contents.release)
-        root = trusted_root(carrier.envelopes().roots[-1])
-        parts = tuple(_parts(contents.release, _bom(carrier, contents.release)))
-    return Packet(
-        bundle=bundle.name,
-        bundle_bytes=bundle.stat().st_size,
-        bundle_sha256=file_sha256(bundle),
-        first_contact=first_contact.name,
-        first_contact_bytes=first_contact.stat().st_size,
-        first_contact_sha256=file_sha256(first_contact),
-        release=contents.release,
-        root_version=contents.root_version,
-        root_keys=tuple(root.roles[_ROOT_ROLE].keyids),
-        release_keys=tuple(root.roles[_RELEASE_ROLE].keyids),
-        signed_by=contents.signed_by,
-        expires=contents.expires,
-        parts=parts,
-    )
 
 
 def _bom(carrier: Carrier, release: Release) -> Mapping[str, Any]:

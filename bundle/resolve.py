@@ -60,7 +60,7 @@ def make_lock(checked: CheckedManifest, workshop: Workshop, *, now: datetime, re
     ]
     unlocked = [*wheels.unlocked, *(each for each in [*models, *images] if isinstance(each, Unlocked))]
     unlocked += packages
-    _tell(report, [*models, *images], unlocked)
+    _tell(report, [*models, *images])
     return Lock(
         format=1,
         locked_at=now.replace(microsecond=0),
@@ -141,14 +141,10 @@ def _locked_file(path: str, file: Path) -> LockedFile:
     return LockedFile(path=path, sha256=file_sha256(file), size_bytes=file.stat().st_size)
 
 
-def _tell(
-    report: Report, found: list[LockedModel | LockedImage | Unlocked], unlocked: list[Unlocked]
-) -> None:
+def _tell(report: Report, found: list[LockedModel | LockedImage | Unlocked]) -> None:
     for each in found:
         if isinstance(each, LockedModel):
             size_bytes = sum(file.size_bytes for file in each.files)
             report(Event("resolved", each.name, size_bytes, str(len(each.files))))
         elif isinstance(each, LockedImage):
             report(Event("resolved", each.name))
-    for name in unlocked:
-        report(Event("unlocked", f"{name.kind} {name.name}", detail=name.reason))

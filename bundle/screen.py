@@ -5,7 +5,6 @@ Writes only through the two functions that the command line gives it.
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 _WORDS: Mapping[str, Text] = {
     "resolved": text("resolved"),
-    "unlocked": text("unlocked"),
     "built": text("built"),
     "cached": text("cached"),
     "fetched": text("fetched"),
@@ -43,6 +41,7 @@ class Screen:
     as_json: bool
     write: Callable[[str], None]
     write_aside: Callable[[str], None]
+    terminal: bool = False
 
     def event(self, event: Event) -> None:
         """Show something that happened, as it happens."""
@@ -79,7 +78,7 @@ class Screen:
     @contextmanager
     def progress(self, name: str) -> Iterator[Callable[[Progress], None]]:
         """Show how far a long pass over bytes is."""
-        if self.as_json or not sys.stderr.isatty():
+        if self.as_json or not self.terminal:
             yield self._progress_lines(name)
             return
         from rich.console import Console  # noqa: PLC0415 - only a terminal needs it

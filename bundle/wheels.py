@@ -131,7 +131,16 @@ def locked_wheel(path: Path, *, local: bool = False) -> LockedWheel:
 
 def build_project(project: Path, out: Path, index: Index) -> Path:
     """Build the wheel of a local project into ``out``, the same bytes for the same sources."""
-    argv = [*_uv("build"), "--wheel", "--python", sys.executable, "--out-dir", str(out), str(project)]
+    argv = [
+        *_uv("build"),
+        *index.uv_options(),
+        "--wheel",
+        "--python",
+        sys.executable,
+        "--out-dir",
+        str(out),
+        str(project),
+    ]
     return _build(argv, out, str(project), index.uv_environment())
 
 
@@ -184,7 +193,7 @@ def resolve(
     wishes.write_text("".join(f"{line}\n" for line in _lines(wanted)), "utf-8")
     argv = [*_uv("pip"), "compile", "-q", "--no-header", "--no-annotate", "--format", "pylock.toml"]
     argv += ["--python", sys.executable, "--python-version", target.python]
-    argv += ["--python-platform", target.uv_platform, "--only-binary", ":all:"]
+    argv += ["--python-platform", target.uv_platform, "--only-binary", ":all:", *index.uv_options()]
     done = subprocess.run(
         [*argv, "-o", str(lock), str(wishes)],
         env=index.uv_environment(),

@@ -14,7 +14,7 @@ from appliance.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-EventKind = Literal["resolved", "unlocked", "built", "cached", "fetched", "made", "copied", "failed"]
+EventKind = Literal["resolved", "built", "cached", "fetched", "made", "copied", "failed"]
 
 
 @dataclass(frozen=True, slots=True)

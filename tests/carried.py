@@ -80,8 +80,17 @@ class Workshop:
 
     def build(self, change: Change, out: Path) -> Path:
         """Lock, collect, build and sign one version into ``out``; return the bundle."""
+        manifest = self.restore(change)
+        self.run("lock", manifest)
+        self.run("collect", manifest)
+        self.run("build", manifest, "--keys", self.keys, "--out", out)
+        bundle = out / f"minimal-{change.version}.tar"
+        self.run("sign", bundle, "--key", self.keys / "release-1.pem", "--passphrase-file", self.passphrase)
+        return bundle
+
+    def restore(self, change: Change) -> Path:
+        """Lay out one version's manifest and roles; return the manifest."""
         self._restore()
-        manifest = self.folder / "manifests" / "minimal.yaml"
         edits = (
             ("manifests/minimal.yaml", r"(?m)^version: .*$", f"version: {change.version}"),
             ("manifests/minimal.yaml", r"(?m)^counter: .*$", f"counter: {change.counter}"),
@@ -92,12 +101,7 @@ class Workshop:
             text, count = re.subn(pattern, replacement, path.read_text("utf-8"))
             assert count, f"{name} has nothing that matches {pattern}"
             path.write_text(text, "utf-8")
-        self.run("lock", manifest)
-        self.run("collect", manifest)
-        self.run("build", manifest, "--keys", self.keys, "--out", out)
-        bundle = out / f"minimal-{change.version}.tar"
-        self.run("sign", bundle, "--key", self.keys / "release-1.pem", "--passphrase-file", self.passphrase)
-        return bundle
+        return self.folder / "manifests" / "minimal.yaml"
 
     def _restore(self) -> None:
         """Lay the project's files anew; store, wheels and keys stay, as on a builder's machine."""

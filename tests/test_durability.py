@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.state import State
+from appliance.state import FirstContact, State
 from appliance.store import Store
-from tests.world import Generation, World, key
+from appliance.verify import Floor
+from tests.world import NOW, Generation, World, key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -81,6 +82,19 @@ try:
 except BanipError as error:
     sys.exit(error.exit_code)
 """
+#: The remedy for damaged state.
+ADOPT = """
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from appliance.state import FirstContact, State
+
+root = Path(sys.argv[1])
+state = State(root, lambda: datetime(2026, 6, 1, tzinfo=timezone.utc))
+with state.lock("adopt"):
+    state.adopt(FirstContact((root.parent / "root.json").read_bytes(), "demo", None))
+    state.journal.append("adopted")
+"""
 EVENTS = ["started", "done", "done", "finished"]
 
 
@@ -97,11 +111,11 @@ class Bench:
         path.mkdir()
         return path
 
-    def work(self, root: Path, *strace: str) -> int:
+    def work(self, root: Path, *strace: str, script: str = WORK) -> int:
         """Do the work, under strace if it is given options; return the exit code."""
         tracer = ["strace", "-f", "-qq", "--seccomp-bpf", *strace] if strace else []
         done = subprocess.run(
-            [*tracer, sys.executable, "-c", WORK, str(root)],
+            [*tracer, sys.executable, "-c", script, str(root)],
             cwd=PROJECT,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
@@ -110,10 +124,11 @@ class Bench:
         )
         return done.returncode
 
-    def trace(self, root: Path) -> list[str]:
+    def trace(self, root: Path, script: str = WORK) -> list[str]:
         """Do the work and return what it asked of the kernel, a call a line."""
         output = self.folder / f"{root.name}.trace"
-        assert self.work(root, "-y", "-s", "0", "-o", str(output), "-e", f"trace={CHANGES}") == 0
+        options = ("-y", "-s", "0", "-o", str(output), "-e", f"trace={CHANGES}")
+        assert self.work(root, *options, script=script) == 0
         return output.read_text("utf-8").splitlines()
 
 
@@ -148,12 +163,12 @@ class Disk:
     content: set[str] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
     opened: set[str] = field(default_factory=set)
+    removed: set[str] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
 
     def is_final(self, path: str) -> bool:
         """Tell whether anybody will rely on this name: not on a part, a ``.new`` or the lock."""
-        inside = path.startswith(f"{self.root}/") and not path.endswith((".part", ".new", "/lock"))
-        return inside and path != f"{self.root}/state/lock"
+        return path.startswith(f"{self.root}/") and not path.endswith((".part", ".new", "/lock"))
 
     def name(self, path: str) -> None:
         if self.is_final(path):
@@ -161,12 +176,20 @@ class Disk:
 
     def change(self, path: str) -> None:
         self._refuse_before_the_journal(path)
+        self.faults += [f"{path} changes before {each} is durably gone" for each in sorted(self.removed)]
         if path.startswith(self.root) and not path.endswith("/lock"):
             self.content.add(path)
 
     def sync(self, path: str) -> None:
         self.content.discard(path)
         self.names = {name for name in self.names if str(Path(name).parent) != path}
+        self.removed = {name for name in self.removed if str(Path(name).parent) != path}
+
+    def remove(self, path: str) -> None:
+        self._refuse_before_the_journal(path)
+        self.content.discard(path)
+        if self.is_final(path):
+            self.removed.add(path)
 
     def rename(self, old: str, new: str) -> None:
         self._refuse_before_the_journal(new)
@@ -182,17 +205,18 @@ class Disk:
         self.change(path)
 
     def end(self) -> None:
-        self.faults += [f"{each} is not durable in the end" for each in sorted({*self.content, *self.names})]
+        rest = sorted({*self.content, *self.names, *self.removed})
+        self.faults += [f"{each} is not durable in the end" for each in rest]
 
     def _refuse_before_the_journal(self, path: str) -> None:
         journal = f"{self.root}/state/journal"
-        if journal in self.content and path != journal:
+        if journal in {*self.content, *self.names} and path != journal:
             self.faults.append(f"{path} changes before the journal's line about it is durable")
 
 
-def faults(trace: Iterable[str], root: Path) -> list[str]:
-    """Return where the trace claims more than a power cut would leave."""
-    disk = Disk(str(root))
+def faults(trace: Iterable[str], root: Path, existing: Iterable[str] = ()) -> list[str]:
+    """Return where the trace claims more than a power cut would leave; ``existing`` were durable before."""
+    disk = Disk(str(root), opened=set(existing))
     for line in trace:
         match = _CALL.match(line)
         if match is not None:  # calls that failed changed nothing
@@ -211,14 +235,16 @@ def _apply(disk: Disk, call: str, arguments: str) -> None:
     elif call in {"fsync", "fdatasync"}:
         disk.sync(path)
     elif call == "syncfs":
-        disk.content, disk.names = set(), set()
+        disk.content, disk.names, disk.removed = set(), set(), set()
     elif call.startswith("rename"):
         disk.rename(quoted[0], quoted[1])
     elif call == "openat":
         if "O_CREAT" in arguments and path not in disk.opened:
             disk.name(path)
         disk.opened.add(path)
-    elif call.startswith(("mkdir", "symlink", "link", "unlink")):
+    elif call.startswith("unlink"):
+        disk.remove(path)
+    elif call.startswith(("mkdir", "symlink", "link")):
         disk.name(path)
 
 
@@ -283,6 +309,33 @@ def test_a_rename_before_its_fsync_is_seen(traced: tuple[Path, list[str]]) -> No
         if " rename(" in line and ".current.new" not in line:  # a link has no content to sync
             earlier = [*trace[: number - 1], line, trace[number - 1], *trace[number + 1 :]]
             assert any("before its content" in fault for fault in faults(earlier, root)), line
+
+
+@pytest.fixture
+def worn(bench: Bench) -> Iterator[Path]:
+    """Return a root that trusts another product, has counted for it, and lost power in its journal."""
+    root = bench.root("worn")
+    state = State(root, lambda: NOW)
+    strangers = Generation([key("stranger-1"), key("stranger-2")], [key("stranger")])
+    state.adopt(FirstContact(World(generations=[strangers]).root(1), "other", None))
+    state.keep(Floor(7, "7" * 64))
+    state.journal.append("finished")
+    with (state.folder / "journal").open("ab") as journal:
+        journal.write(b'{"at":"2026')
+    yield root
+    shutil.rmtree(root)
+
+
+def test_adopting_anew_is_as_careful_with_what_it_takes_away(bench: Bench, worn: Path) -> None:
+    existing = [str(path) for path in worn.rglob("*")]
+    trace = bench.trace(worn, ADOPT)
+    assert faults(trace, worn, existing) == []
+    removed = {match[1] for line in trace if (match := re.search(r'unlink\("[^"]*/([^/"]+)"\) += 0', line))}
+    assert removed == {"binding.json", "1.root.json", "counter.json"}
+    synced = [number for number, _ in synced_paths(trace)]
+    torn = next(number for number, line in enumerate(trace) if re.search(r"ftruncate\(.*/journal>", line))
+    (after_the_cut,) = (number for number in synced if number == torn + 1)
+    assert "/journal>" in trace[after_the_cut]
 
 
 def test_what_a_killed_run_left_is_made_durable_before_anything_builds_on_it(bench: Bench) -> None:
@@ -364,3 +417,23 @@ def test_a_disk_that_fails_at_every_fsync_is_never_called_good(
     bench: Bench, traced: tuple[Path, list[str]]
 ) -> None:
     at_every(bench, "fsync", Counter(calls(traced[1]))["fsync"], "error=EIO", {1})
+
+
+@pytest.mark.slow
+def test_adopting_killed_at_every_call_never_mixes_two_products(bench: Bench, worn: Path) -> None:
+    other = State(worn).trust()
+    pristine = bench.folder / "pristine"
+    shutil.copytree(worn, pristine)
+    counts = Counter(calls(bench.trace(worn, ADOPT)))
+    ours = State(worn).trust()
+    assert other != ours
+    for call in sorted(counts.keys() & KILLED_AT):
+        for number in range(1, counts[call] + 1):
+            root = bench.folder / f"adopt-{call}-{number}"
+            shutil.copytree(pristine, root)
+            kill = ("-o", "/dev/null", "-e", f"inject={call}:signal=SIGKILL:when={number}")
+            assert bench.work(root, *kill, script=ADOPT) in {-9, 137}
+            assert State(root).trust() in {other, None, ours}
+            assert bench.work(root, script=ADOPT) == 0
+            assert State(root).trust() == ours
+            shutil.rmtree(root)

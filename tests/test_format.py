@@ -275,11 +275,7 @@ def test_noise_is_no_envelope(noise: bytes) -> None:
         envelope_from_bytes(noise, "here")
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner), max_leaves=9
-    )
-)
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=9))
 def test_a_payload_is_an_object_or_nothing(value: object) -> None:
     with pytest.raises(Untrusted):
         strict_payload(canonical_json(value), "here")

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from tuf.api.dsse import SimpleEnvelope
 from tuf.api._payload import Root
+from tuf.api.dsse import SimpleEnvelope
 
 from appliance.errors import AlreadyRunning, BadInput, Tampered, Untrusted
 from appliance.format import envelope_to_bytes, sha256_hex
@@ -85,6 +85,11 @@ def test_newer_roots_are_trusted_from_the_moment_they_are_stored(adopted: State)
     assert trust.root == root_envelope(3)
     adopted.accept_roots([])
     assert adopted.trust() == trust
+
+
+def test_a_root_that_was_accepted_can_be_asked_for_by_its_version(adopted: State) -> None:
+    adopted.accept_roots([root_envelope(2)])
+    assert [adopted.root(version) for version in (1, 2, 3)] == [FIRST.root, root_envelope(2), None]
 
 
 @pytest.mark.parametrize("version", [1, 3])
@@ -315,6 +320,34 @@ def test_the_lock_outlives_a_killed_parent_in_the_child_that_works_on(state: Sta
         assert parent.stdout.read() == ""  # the child has ended: its end of the pipe is closed
     with state.lock():
         pass
+
+
+def test_a_parent_that_ends_does_not_take_the_lock_from_its_child(state: State, tmp_path: Path) -> None:
+    with state.lock("parent") as lock:
+        descriptor = lock.fileno()
+        child = subprocess.Popen(
+            [sys.executable, "-c", _HOLDER, str(tmp_path), str(descriptor)],
+            cwd=PROJECT,
+            pass_fds=[descriptor],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert line_of(child) == "held"
+    with child:
+        with pytest.raises(AlreadyRunning, match=str(child.pid)), state.lock():
+            pass
+        child.kill()
+    with state.lock():
+        pass
+
+
+def test_a_child_does_not_pass_the_lock_on_to_what_it_starts(state: State) -> None:
+    with state.lock() as lock:
+        inherited = os.dup(lock.fileno())
+        os.set_inheritable(inherited, True)  # noqa: FBT003 - its only spelling
+        with state.lock(inherited=inherited) as inner:
+            assert not os.get_inheritable(inner.fileno())
 
 
 def test_a_descriptor_that_is_not_the_lock_is_refused(state: State, tmp_path: Path) -> None:

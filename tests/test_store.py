@@ -7,38 +7,27 @@ import itertools
 import os
 import stat
 import subprocess
-from datetime import datetime, timezone
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from appliance.durable import make_folder, remove_file, replace_link, write_file
 from appliance.errors import Incomplete, Tampered, UnfitServer, UnreadableMedium
-from appliance.format import (
-    CHUNK_BYTES,
-    Blob,
-    ChunkTable,
-    Environment,
-    Release,
-    ReleaseFile,
-    Space,
-    Target,
-    Wheel,
-    chunk_count,
-    sha256_hex,
-)
+from appliance.format import CHUNK_BYTES, Blob, blob_member, chunk_count, sha256_hex
+from appliance.media import open_carrier
 from appliance.store import Progress, Store, import_bundle
-from appliance.text import text
-from appliance.verify import TrustedBundle
+from appliance.text import Text, text
+from appliance.verify import verify
+from tests.world import NOW, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 def blob_of(content: bytes) -> Blob:
@@ -335,98 +324,89 @@ class Medium:
             yield content[start : start + 1024]
 
 
-def bundle_of(*blobs: Blob) -> TrustedBundle:
-    """Return a bundle as ``verify`` would, about these blobs."""
-    release = _release(tuple(sorted(blobs, key=lambda blob: blob.sha256)))
-    chunks_bin = bytes(32 * sum(chunk_count(blob.size_bytes) for blob in blobs))
-    return TrustedBundle(
-        release=release,
-        chunks=ChunkTable(release, chunks_bin),
-        roots=(b"root",),
-        targets=b"targets",
-        release_json=b"",
-        chunks_bin=chunks_bin,
-        root_version=1,
-        new_roots=(),
-        expires=NOW,
-        expired=False,
-    )
+@pytest.fixture
+def world() -> World:
+    return World()
 
 
-def _release(blobs: tuple[Blob, ...]) -> Release:
-    names = [blob.sha256 for blob in blobs]
-    wheel = Wheel(filename="thing-1-py3-none-any.whl", sha256=names[0])
-    return Release(
-        format=1,
-        product="minimal",
-        version="1.0.0",
-        counter=1,
-        grade="O",
-        site=None,
-        target=Target(os="debian-12", architecture="x86_64", python="3.11"),
-        built=NOW,
-        blobs=blobs,
-        files=tuple(ReleaseFile(path=f"models/{name}", sha256=name) for name in names),
-        environments=(
-            Environment(name="controller", python="3.11", platform="linux_x86_64", wheels=(wheel,)),
-        ),
-        images=(),
-        packages=(),
-        tolerates=(),
-        roles=(),
-        variables={},
-        space=Space(store_bytes=0, environments_bytes=0),
-        bom=names[0],
-    )
-
-
-CONTENTS = {sha256_hex(content): content for content in (b"", b"one", b"two" * 2000, b"three" * 999)}
-BLOBS = tuple(blob_of(content) for _, content in sorted(CONTENTS.items()))
-
-
-def test_an_import_reads_every_blob_once_and_says_how_far_it_is(store: Store) -> None:
-    medium, seen = Medium(CONTENTS), list[Progress]()
-    receipt = import_bundle(bundle_of(*BLOBS), medium, store, seen.append)
-    total = sum(map(len, CONTENTS.values()))
-    assert medium.asked == [blob.sha256 for blob in BLOBS]
+def test_an_import_reads_every_blob_once_and_says_how_far_it_is(store: Store, world: World) -> None:
+    world.files["models/tiny/empty"] = b""
+    medium, seen = Medium(world.blobs), list[Progress]()
+    bundle = world.trusted()
+    receipt = import_bundle(bundle, medium, store, seen.append)
+    total = sum(map(len, world.blobs.values()))
+    assert medium.asked == list(world.blobs)
     assert (receipt.bytes_read, receipt.bytes_stored) == (total, total)
-    assert (receipt.blobs_new, receipt.blobs_kept) == (4, 0)
+    assert (receipt.blobs_new, receipt.blobs_kept) == (len(world.blobs), 0)
     assert (seen[-1].bytes_done, seen[-1].bytes_total) == (total, total)
-    assert {each.blob for each in seen} == CONTENTS.keys() - {sha256_hex(b"")}
-    assert store.check(lambda _: None, BLOBS) == ()
+    assert {each.blob for each in seen} == world.blobs.keys() - {sha256_hex(b"")}
+    assert store.check(lambda _: None, bundle.release.blobs) == ()
 
 
-def test_an_import_does_not_touch_what_is_here(store: Store) -> None:
-    store.add(blob_of(b"one"), [b"one"])
-    medium = Medium(CONTENTS)
-    receipt = import_bundle(bundle_of(*BLOBS), medium, store, lambda _: None)
-    assert sha256_hex(b"one") not in medium.asked
-    assert (receipt.blobs_new, receipt.blobs_kept) == (3, 1)
-    assert receipt.bytes_read == sum(map(len, CONTENTS.values())) - 3
-    again = Medium(CONTENTS)
-    assert import_bundle(bundle_of(*BLOBS), again, store, lambda _: None).blobs_kept == 4
+def test_an_import_does_not_touch_what_is_here(store: Store, world: World) -> None:
+    here = world.files["playbooks/site.yml"]
+    store.add(blob_of(here), [here])
+    medium, bundle = Medium(world.blobs), world.trusted()
+    receipt = import_bundle(bundle, medium, store, lambda _: None)
+    assert sorted([*medium.asked, sha256_hex(here)]) == sorted(world.blobs)
+    assert (receipt.blobs_new, receipt.blobs_kept) == (len(world.blobs) - 1, 1)
+    assert receipt.bytes_read == sum(map(len, world.blobs.values())) - len(here)
+    again = Medium(world.blobs)
+    assert import_bundle(bundle, again, store, lambda _: None).blobs_kept == len(world.blobs)
     assert again.asked == []
 
 
-def test_a_tampered_blob_stops_the_import_and_the_good_ones_before_it_stay(store: Store) -> None:
-    medium = Medium(CONTENTS)
-    bad = BLOBS[2]
-    medium.contents[bad.sha256] = bytes(bad.size_bytes)
+def test_an_import_skips_on_the_medium_what_is_here(store: Store, world: World, tmp_path: Path) -> None:
+    world.grow()
+    large = world.files["models/tiny/large.bin"]
+    store.add(blob_of(large), [large])
+    with open_carrier(world.carrier(tmp_path)) as carrier:
+        bundle = verify(carrier, world.trust(), reference_time=NOW)
+        carrier.check_layout(bundle.release)
+        import_bundle(bundle, carrier, store, lambda _: None)
+        assert carrier.bytes_read < 100_000 < len(large)
+    assert store.check(lambda _: None, bundle.release.blobs) == ()
+
+
+def test_a_tampered_blob_stops_the_import_and_the_good_ones_before_it_stay(
+    store: Store, world: World
+) -> None:
+    medium, blobs = Medium(world.blobs), world.release.blobs
+    medium.contents[blobs[2].sha256] = bytes(blobs[2].size_bytes)
     with pytest.raises(Tampered) as refusal:
-        import_bundle(bundle_of(*BLOBS), medium, store, lambda _: None)
-    assert bad.sha256 in str(refusal.value.where)
-    assert store.missing(BLOBS) == BLOBS[2:]
-    assert (store.folder / "incoming").is_dir()
+        import_bundle(world.trusted(), medium, store, lambda _: None)
+    assert blobs[2].sha256 in str(refusal.value.where)
+    assert store.missing(blobs) == blobs[2:]
     assert list((store.folder / "incoming").iterdir()) == []
 
 
-def test_a_bundle_too_large_for_the_disk_is_refused_before_anything_is_read_or_written(store: Store) -> None:
-    medium = Medium(CONTENTS)
-    huge = Blob(sha256="f" * 64, size_bytes=2**40)  # its chunk table alone is 4 MiB of the test's memory
+def test_the_damaged_chunk_on_a_real_medium_is_named(store: Store, world: World, tmp_path: Path) -> None:
+    world.grow()
+    name = sha256_hex(world.files["models/tiny/large.bin"])
+    world.mutate(blob_member(name), CHUNK_BYTES + 3)
+    with open_carrier(world.carrier(tmp_path)) as carrier:
+        bundle = verify(carrier, world.trust(), reference_time=NOW)
+        carrier.check_layout(bundle.release)
+        with pytest.raises(Tampered) as refusal:
+            import_bundle(bundle, carrier, store, lambda _: None)
+    assert f"{name}, chunk 1" in str(refusal.value.where)
+
+
+def test_a_bundle_too_large_for_the_disk_is_refused_before_anything_is_read_or_written(
+    store: Store, world: World
+) -> None:
+    medium, bundle = Medium(world.blobs), world.trusted()
+    *others, last = bundle.release.blobs
+    blobs = (*others, Blob(sha256=last.sha256, size_bytes=2**50))
+    larger = replace(bundle, release=msgspec.structs.replace(bundle.release, blobs=blobs))
     with pytest.raises(UnfitServer) as refusal:
-        import_bundle(bundle_of(*BLOBS, huge), medium, store, lambda _: None)
-    assert str(2**40)[:4] in str(refusal.value.expected)
-    assert refusal.value.seen is not None
+        import_bundle(larger, medium, store, lambda _: None)
+    assert isinstance(refusal.value.expected, Text)
+    assert isinstance(refusal.value.seen, Text)
+    needs, has = (
+        int(str(each.values["size_bytes"])) for each in (refusal.value.expected, refusal.value.seen)
+    )
+    assert needs > 2**50 > has > 0
     assert medium.asked == []
     assert not store.folder.exists()
 

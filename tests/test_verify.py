@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from securesystemslib.signer._crypto_signer import CryptoSigner
 from securesystemslib.signer._key import SSlibKey
+from tuf.api._payload import Root
 
 from appliance.errors import BanipError, Incomplete, Tampered, UnfitServer, Untrusted
 from appliance.format import ROOTS_MAX, canonical_json, envelope_from_bytes, envelope_to_bytes, sha256_hex
@@ -346,9 +347,13 @@ def test_a_key_may_serve_two_roles(world: World) -> None:
     assert judge(world)
 
 
-def other_curve() -> dict[str, Any]:
+def put_key_on_another_curve(root: dict[str, Any]) -> None:
+    """Replace the first root key by one on P-384 that is otherwise as it should be: named by its digest."""
     public = ec.generate_private_key(ec.SECP384R1()).public_key()
-    return {"public": public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()}
+    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    old = root["roles"]["root"]["keyids"][0]
+    root["roles"]["root"]["keyids"][0] = der_sha256(pem)
+    root["keys"][der_sha256(pem)] = {**root["keys"].pop(old), "keyval": {"public": pem}}
 
 
 def first_key(root: dict[str, Any]) -> dict[str, Any]:
@@ -366,7 +371,10 @@ BAD_ROOTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "another key type": lambda root: first_key(root).update(keytype="rsa", scheme="rsassa-pss-sha256"),
     "the deprecated key type": lambda root: first_key(root).update(keytype="ecdsa-sha2-nistp256"),
     "another scheme": lambda root: first_key(root).update(scheme="ecdsa-sha2-nistp384"),
-    "another curve": lambda root: first_key(root).update(keyval=other_curve()),
+    "a key on another curve": put_key_on_another_curve,
+    "a key in another spelling under its own id": lambda root: first_key(root).update(
+        keyval={"public": first_key(root)["keyval"]["public"] + "\n"}
+    ),
     "no key": lambda root: first_key(root).update(keyval={"public": "no key"}),
     "a key that is a number": lambda root: first_key(root).update(keyval={"public": 7}),
     "more in a key": lambda root: first_key(root)["keyval"].update(private="x"),
@@ -417,6 +425,16 @@ def test_a_bad_root_is_untrusted_though_its_keys_signed_it(world: World, fault: 
 def test_a_bad_root_is_untrusted_though_the_root_before_signed_it(world: World, fault: str) -> None:
     world.rotate(generation(2, change=BAD_ROOTS[fault]))
     assert refusal(world).exit_code in {Untrusted.exit_code, Incomplete.exit_code}
+
+
+@pytest.mark.parametrize("fault", [name for name in BAD_ROOTS if " key" in name and "keys" not in name])
+def test_a_bad_key_is_found_by_the_check_itself_before_it_verifies_anything(world: World, fault: str) -> None:
+    fields = json.loads(envelope_from_bytes(world.root(1), "root").payload)
+    BAD_ROOTS[fault](fields)
+    with pytest.raises((Untrusted, ValueError)) as caught:
+        check_root(Root.from_dict(fields))
+    if isinstance(caught.value, ValueError):  # TUF's own parser was faster
+        assert fault in {"a key that is a number", "a role with a key twice"}
 
 
 def test_a_root_that_a_server_would_refuse_cannot_be_made() -> None:
@@ -520,14 +538,13 @@ BAD_TARGETS: dict[str, Callable[[dict[str, Any]], object]] = {
     "a length below zero": lambda targets: targets["targets"]["release.json"].update(length=-1),
     "a version of zero": lambda targets: targets.update(version=0),
     "a version that is 1.0": lambda targets: targets.update(version=1.0),
-    "a huge version": lambda targets: targets.update(version=2**63),
 }
 
 
 @pytest.mark.parametrize("fault", BAD_TARGETS)
 def test_bad_targets_are_refused_though_they_are_signed(world: World, fault: str) -> None:
     world.change_targets = BAD_TARGETS[fault]
-    assert refusal(world).exit_code in {Untrusted.exit_code, Tampered.exit_code}
+    assert isinstance(refusal(world), Untrusted)
 
 
 def test_a_signed_payload_in_another_spelling_is_untrusted(world: World) -> None:

@@ -19,4 +19,5 @@ def main(folder: Path, model: str, port: int) -> None:
     uvicorn.run(create_app(folder, model), host="127.0.0.1", port=port, log_level="info", access_log=False)
 
 
-main()
+if __name__ == "__main__":
+    main()

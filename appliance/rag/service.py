@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from appliance.format import Release
 
+_HEADER_MAX_BYTES = 100_000_000  # as the safetensors library itself
+
 
 def create_app(folder: Path, model: str) -> FastAPI:
     """Make the application for the release in ``folder``, answering about the model of that name."""
@@ -75,7 +77,7 @@ def _has_header(path: Path) -> bool:
         if len(head) != struct.calcsize("<Q"):
             return False
         (length,) = struct.unpack("<Q", head)
-        if length > min(path.stat().st_size, 100_000_000):
+        if length > min(path.stat().st_size - len(head), _HEADER_MAX_BYTES):
             return False
         try:
             return isinstance(json.loads(weights.read(length)), dict)

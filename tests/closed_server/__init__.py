@@ -1,14 +1,14 @@
 """A disposable closed server for tests and demo.
 
-A minimal Debian 12 booted with systemd in its own network namespace, sealed but counting, started from a cached root,
-reachable by command and file copy only, a bundle shown as read-only media, always removed.
+A minimal Debian 12 booted with systemd in its own network namespace, sealed but counting, started from a
+cached root, reachable by command and file copy only, a bundle shown as read-only media, always removed.
 
     with closed_server(media=Path("bundle")) as server:
         server.exec("python3", "-I", "/media/usb/appliance.pyz", "verify")
         assert server.attempts() == []
 
-Two backends, one interface: "nspawn" (a container, a second to start) and "qemu" (a guest with its own kernel, for what a
-container cannot show: power cuts, kernel settings, audit, the clock).
+Two backends, one interface: "nspawn" (a container, a second to start) and "qemu" (a guest with its own
+kernel, for what a container cannot show: power cuts, kernel settings, audit, the clock).
 """
 
 from __future__ import annotations
@@ -75,17 +75,24 @@ def why_not(backend: Backend) -> str | None:
     """Say in one sentence why a backend cannot run here; None if it can."""
     if os.geteuid() != 0:
         return "a closed server needs root (mounts, namespaces)"
-    needed = _PROGRAMS | (_QEMU_PROGRAMS if backend == "qemu" else {})
-    for program, package in needed.items():
-        if shutil.which(program) is None:
-            return f"a closed server needs {program} (Debian package {package})"
+    missing = {
+        f"{program} (Debian package {package})"
+        for program, package in (_PROGRAMS | (_QEMU_PROGRAMS if backend == "qemu" else {})).items()
+        if shutil.which(program) is None
+    }
+    if missing:
+        return f"a closed server needs {', '.join(sorted(missing))}"
     if cgroup_root() is None:
         return "a closed server needs version 2 cgroups, and this machine mounts none"
     if subprocess.run(["unshare", "--mount", "--net", "true"], capture_output=True, check=False).returncode:
         return "a closed server needs mount and network namespaces, and this root may not make them"
-    if backend == "qemu" and platform.machine() != "x86_64":
+    return _why_no_guest() if backend == "qemu" else None
+
+
+def _why_no_guest() -> str | None:
+    if platform.machine() != "x86_64":
         return f"the guest's kernel is x86_64, this machine is {platform.machine()}"
-    if backend == "qemu" and not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         return "a guest's network needs /dev/net/tun"
     return None
 
@@ -126,9 +133,9 @@ def closed_server(
 ) -> AbstractContextManager[NspawnServer | QemuServer]:
     """Boot a closed server and always remove it afterwards.
 
-    `base`: start from a snapshot instead of the bare root. `media`: a folder to show at /media/usb. `keep`: leave it
-    until the next run, to look inside. `clock` (qemu only): what its RTC says at boot, "2031-05-01T00:00:00".
-    Raises ClosedServerError, with `why_not`'s sentence where it cannot run here.
+    `base`: start from a snapshot instead of the bare root. `media`: a folder to show at /media/usb. `keep`:
+    leave it until the next run, to look inside. `clock` (qemu only): what its RTC says at boot,
+    "2031-05-01T00:00:00". Raises ClosedServerError, with `why_not`'s sentence where it cannot run here.
     """
     return _booted(backend, base, media, clock, keep=keep)
 

@@ -17,14 +17,19 @@ def main() -> int:
     parser.add_argument("what", choices=["shell", "run"])
     parser.add_argument("--backend", choices=["nspawn", "qemu"], default="nspawn")
     parser.add_argument("--media", type=Path, help="folder to show read-only at /media/usb")
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="after --, for run")
-    told = parser.parse_args()
+    options, command = sys.argv[1:], []
+    if "--" in options:
+        at = options.index("--")
+        options, command = options[:at], options[at + 1 :]
+    told = parser.parse_args(options)
+    if told.what == "run" and not command:
+        parser.error("run what? `run [options] -- command ...`")
     try:
         with closed_server(told.backend, media=told.media) as server:
             if told.what == "shell":
                 code = _shell(server) if isinstance(server, NspawnServer) else _lines(server)
             else:
-                done = server.exec(*told.command[told.command[:1] == ["--"] :], check=False)
+                done = server.exec(*command, check=False)
                 sys.stdout.write(done.stdout)
                 sys.stderr.write(done.stderr)
                 code = done.returncode

@@ -1,9 +1,12 @@
-"""The test bed's hand inside a QEMU guest: runs commands that arrive on virtio-serial ports. Not part of the product.
+"""The test bed's hand inside a QEMU guest: runs commands that arrive on virtio-serial ports.
 
-Standard library only. One command at a time on each port, in a cgroup of its own, killed when it ends, when the other side
-hangs up, and never left over for the next. Frames both ways are one letter, a length (32 bit, big endian) and the data:
-host: R request (JSON: argv, env), I standard input (empty: its end). Guest: O, E output, X exit code.
-A conversation begins with GREETING and a token on both sides, so that remains of an interrupted one are skipped.
+Not part of the product.
+
+Standard library only. One command at a time on each port, in a cgroup of its own, killed when it ends, when
+the other side hangs up, and never left over for the next. Frames both ways are one letter, a length (32 bit,
+big endian) and the data: host: R request (JSON: argv, env), I standard input (empty: its end). Guest: O, E
+output, X exit code. A conversation begins with GREETING and a token on both sides, so that remains of an
+interrupted one are skipped.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ IDLE_S = 0.05
 OWN_CGROUP = "/sys/fs/cgroup" + Path("/proc/self/cgroup").read_text().strip().rpartition(":")[2]
 
 
-class HungUp(Exception):  # noqa: N818 - an event, not an error
+class HungUp(Exception):
     """The host's side of the port is closed."""
 
 
@@ -89,8 +92,9 @@ class Port:
     def confirm_hung_up(self) -> None:
         """Raise HungUp if the host's side is closed and stays so.
 
-        The kernel tells of the last caller's leaving in a work queue of its own, at times after the next caller's first
-        bytes. A real hang-up in the middle of a command lasts: the host waits for `idle` before it calls here again.
+        The kernel tells of the last caller's leaving in a work queue of its own, at times after the next
+        caller's first bytes. A real hang-up in the middle of a command lasts: the host waits for `idle`
+        before it calls here again.
         """
         for _ in range(4):
             self._poll.register(self._fd, 0)
@@ -167,9 +171,16 @@ class Worker(threading.Thread):
         request = json.loads(data)
         try:
             child = subprocess.Popen(
-                request["argv"], env=request["env"], cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, start_new_session=True, preexec_fn=group.enter, bufsize=0,  # noqa: PLW1509
-            )  # fmt: skip
+                request["argv"],
+                env=request["env"],
+                cwd="/",
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                preexec_fn=group.enter,  # noqa: PLW1509 - one write, nothing that takes a lock
+                bufsize=0,
+            )
         except OSError as error:
             group.kill()
             self._port.send(b"E", f"{error}\n".encode())
@@ -184,8 +195,8 @@ class Worker(threading.Thread):
         self._port.send(b"X", str(code).encode())
 
     def _pump(self, child: subprocess.Popen[bytes]) -> None:
-        """Carry input and output until both outputs have ended, however long a reader on either side takes."""
-        assert child.stdin and child.stdout and child.stderr  # noqa: S101, PT018 - pipes, by construction
+        """Carry input and output until both outputs have ended, however slow a reader on either side is."""
+        assert child.stdin and child.stdout and child.stderr  # noqa: PT018 - pipes, by construction
         outputs = {child.stdout.fileno(): b"O", child.stderr.fileno(): b"E"}
         feed: int | None = child.stdin.fileno()
         os.set_blocking(child.stdin.fileno(), False)
@@ -194,7 +205,7 @@ class Worker(threading.Thread):
             poll = select.poll()
             for output in outputs:
                 poll.register(output, select.POLLIN)
-            # More input than the child takes waits in the pipe, not in memory; a hang-up is seen all the same.
+            # More input than the child takes waits in the pipe, not in memory; a hang-up is seen anyway.
             poll.register(self._port, select.POLLIN if len(waiting) < CHUNK else 0)
             if feed is not None and waiting:
                 poll.register(feed, select.POLLOUT)
@@ -214,7 +225,9 @@ class Worker(threading.Thread):
             feed = self._feed(child, feed, waiting, ended=ended)
 
     @staticmethod
-    def _feed(child: subprocess.Popen[bytes], feed: int | None, waiting: bytearray, *, ended: bool) -> int | None:
+    def _feed(
+        child: subprocess.Popen[bytes], feed: int | None, waiting: bytearray, *, ended: bool
+    ) -> int | None:
         """Give the child what it takes of its input; None once its input is closed."""
         if feed is None:
             waiting.clear()

@@ -8,7 +8,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from tests.closed_server.interface import (
     NOTHING,
@@ -83,15 +83,18 @@ class Commands(ABC):
                 self._tar(pack, f"copying {source} out") as pipes,
                 tarfile.open(fileobj=pipes.stdout, mode="r|") as archive,
             ):
-                # The server under test is not trusted with this machine's paths: "data" refuses what leads out.
+                # A server under test is not trusted with this machine's paths: "data" refuses what leads out.
                 archive.extractall(landing, filter="data")
             Path(landing, origin.name).rename(destination)
 
     @contextmanager
     def _tar(self, argv: tuple[str, ...], what: str) -> Iterator[_Pipes]:
-        """Run a tar inside; raises ClosedServerError with what it said when it, or the archive here, broke."""
+        """Run a tar inside.
+
+        Raises ClosedServerError with what it said when it, or the archive here, broke.
+        """
         process = self.start(*argv)
-        pipes = _Pipes(*(cast("io.TextIOWrapper", stream).buffer for stream in (process.stdin, process.stdout)))
+        pipes = _Pipes(_raw(process.stdin), _raw(process.stdout))
         broken: OSError | tarfile.TarError | None = None
         try:
             try:
@@ -115,6 +118,11 @@ class _Pipes(NamedTuple):
 
     stdin: BinaryIO
     stdout: BinaryIO
+
+
+def _raw(stream: IO[str] | None) -> BinaryIO:
+    """Return the bytes under a text pipe."""
+    return cast("BinaryIO", cast("io.TextIOWrapper", stream).buffer)
 
 
 def _close(process: subprocess.Popen[str]) -> None:

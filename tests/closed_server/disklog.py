@@ -1,7 +1,8 @@
-"""The log of a guest's writes, as QEMU's blklogwrites and Linux's dm-log-writes write it, and its replay to the last flush.
+"""The log of a guest's writes, and its replay to the last flush: what a power cut leaves on a disk.
 
-Format (Linux, Documentation/admin-guide/device-mapper/log-writes.rst; QEMU, block/blklogwrites.c): a superblock, then for
-each write one sector with its header, followed by its data in whole sectors.
+Written by QEMU's blklogwrites in the format of Linux's dm-log-writes (its documentation: device-mapper,
+log-writes.rst): a superblock, then for each write one sector with its header, followed by its data in whole
+sectors. QEMU brings the superblock's count up to date at each flush.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def create(log: Path) -> None:
 
 
 def replay_flushed(log: Path, disk: Path) -> int:
-    """Write to a disk image, in order, what the log says was flushed; returns how many later writes were dropped.
+    """Write to a disk image, in order, what the log says was flushed.
+
+    Returns how many later writes were dropped.
 
     A write counts as flushed when a flush came after it, or when it was a forced one itself.
     """
@@ -49,13 +52,15 @@ def replay_flushed(log: Path, disk: Path) -> int:
 
 def _entries(source: BinaryIO) -> Iterator[tuple[int, int, int, int]]:
     """List (sector, sectors, flags, where its data is) of every entry that the superblock vouches for."""
-    magic, _, count, sector_bytes = SUPERBLOCK.unpack(source.read(SUPERBLOCK.size).ljust(SUPERBLOCK.size, b"\0"))
+    magic, _, count, sector_bytes = SUPERBLOCK.unpack(
+        source.read(SUPERBLOCK.size).ljust(SUPERBLOCK.size, b"\0")
+    )
     if magic != MAGIC or sector_bytes != SECTOR_BYTES:
         return
     at = SECTOR_BYTES
     for _ in range(count):
         source.seek(at)
-        sector, sectors, flags, data_bytes = ENTRY.unpack(source.read(ENTRY.size))
+        sector, sectors, flags, _ = ENTRY.unpack(source.read(ENTRY.size))
         yield sector, sectors, flags, at + SECTOR_BYTES
         at += SECTOR_BYTES + (0 if flags & DISCARD else sectors * SECTOR_BYTES)
 

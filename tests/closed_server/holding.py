@@ -1,7 +1,8 @@
-"""Everything of one server that outlives a crash, under one recognisable name: folder, mounts, namespaces, cgroup.
+"""Everything of one server that outlives a crash: folder, mounts, namespaces, cgroup, under one name.
 
-A folder `banip-server-TOKEN` in the temporary directory is locked (flock) for as long as its owner lives. One whose lock
-can be taken has lost its owner: a SIGKILLed test run. `sweep` removes those, by token only, never anything else's.
+A folder `banip-server-TOKEN` in the temporary directory is locked (flock) for as long as its owner lives. One
+whose lock can be taken has lost its owner: a SIGKILLed test run. `sweep` removes those, by token only, never
+anything else's.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ NAMESPACES = Path("/run/netns")
 
 def run(*argv: str | Path, timeout_s: float = 120) -> str:
     """Run a command of this machine and return its output; raises ClosedServerError with what it said."""
-    done = subprocess.run([str(part) for part in argv], capture_output=True, text=True, timeout=timeout_s, check=False)
+    done = subprocess.run(
+        [str(part) for part in argv], capture_output=True, text=True, timeout=timeout_s, check=False
+    )
     if done.returncode:
         message = f"{' '.join(map(str, argv))} ended with {done.returncode}: {done.stderr.strip()}"
         raise ClosedServerError(message)
@@ -72,11 +75,14 @@ class Holding:
     @classmethod
     def claim(cls) -> Holding:
         """Make a new one; it is removed at exit if nobody closed it."""
-        # Locked before it gets the name that `sweep` looks for, so that no other run can mistake it for an orphan.
+        # Locked before it gets the name that `sweep` looks for, so that no other run can mistake it for an
+        # orphan.
         fresh = Path(tempfile.mkdtemp(prefix="banip-new-"))
         lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        folder = fresh.rename(fresh.with_name(PREFIX + fresh.name.removeprefix("banip-new-").replace("_", "0")))
+        folder = fresh.rename(
+            fresh.with_name(PREFIX + fresh.name.removeprefix("banip-new-").replace("_", "0"))
+        )
         holding = cls(folder, lock)
         atexit.register(holding.close)
         return holding
@@ -98,7 +104,11 @@ class Holding:
         """Start a process in a leaf of this server's cgroup, where `close` and a later `sweep` find it."""
         folder = self.cgroup / leaf
         folder.mkdir(parents=True, exist_ok=True)
-        child: subprocess.Popen[bytes] = subprocess.Popen(in_cgroup(folder, argv), **options)  # type: ignore[call-overload]
+        child: subprocess.Popen[bytes] = subprocess.Popen(  # type: ignore[call-overload]
+            in_cgroup(folder, argv),
+            start_new_session=True,  # a Ctrl-C is for the tests, which then clean up in order
+            **options,
+        )
         self.children.append(child)
         return child
 
@@ -151,7 +161,7 @@ def sweep() -> list[str]:
 
 
 def in_cgroup(leaf: Path, argv: list[str]) -> list[str]:
-    """Wrap a command so that it moves itself into a cgroup before it becomes the command: no moment outside."""
+    """Wrap a command so that it is in a cgroup from its first moment."""
     return ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(leaf), *argv]
 
 
@@ -165,7 +175,7 @@ def members(cgroup: Path) -> list[int]:
 
 
 def kill_cgroup(cgroup: Path) -> None:
-    """SIGKILL everything in a cgroup at once and wait until it is empty (Linux 5.14 has cgroup.kill, older ones a loop)."""
+    """SIGKILL everything in a cgroup, at once where the kernel can (5.14), and wait until it is empty."""
     if not cgroup.is_dir():
         return
 

@@ -1,7 +1,10 @@
-"""What a QEMU guest is made of: Debian's cloud kernel, a tiny initramfs, and the cached root packed into an ext4 disk.
+"""What a QEMU guest is made of.
 
-The packages are fetched with this machine's apt and unpacked into the cache, never installed here. Into the guest's disk
-go, beyond the root: the kernel's modules, kmod (which every Debian kernel depends on), and the test bed's own two units.
+Debian's cloud kernel, a tiny initramfs, and the cached root packed into an ext4 disk.
+
+The packages are fetched with this machine's apt and unpacked into the cache, never installed here. Into the
+guest's disk go, beyond the root: the kernel's modules, kmod (which every Debian kernel depends on), and the
+test bed's own two units.
 """
 
 from __future__ import annotations
@@ -28,18 +31,28 @@ KERNEL_PACKAGE = "linux-image-cloud-amd64"
 INITRAMFS_PACKAGES = ("busybox-static",)
 GUEST_PACKAGES = ("kmod", "libkmod2", "libzstd1", "liblzma5", "libssl3")
 DISK_BYTES = 16 << 30  # sparse
-# In loading order. The kernel has ext4, audit and nothing of virtio built in; without udev nobody else would load these.
+MEDIUM_SPARE_BYTES = 32 << 20
+# In loading order. The kernel has ext4, audit and nothing of virtio built in; without udev nobody else would
+# load these.
 MODULES = (
-    "virtio/virtio_ring", "virtio/virtio", "virtio/virtio_pci_legacy_dev", "virtio/virtio_pci_modern_dev",
-    "virtio/virtio_pci", "block/virtio_blk", "char/virtio_console", "net/core/failover", "net/net_failover",
+    "virtio/virtio_ring",
+    "virtio/virtio",
+    "virtio/virtio_pci_legacy_dev",
+    "virtio/virtio_pci_modern_dev",
+    "virtio/virtio_pci",
+    "block/virtio_blk",
+    "char/virtio_console",
+    "net/core/failover",
+    "net/net_failover",
     "net/virtio_net",
-)  # fmt: skip
+)
 INIT = """#!/bin/busybox sh
 for module in {modules}; do /bin/busybox insmod /modules/$module.ko; done
 /bin/busybox mount -t devtmpfs dev /dev
 if [ "$1" = probe ]; then echo banip-probe-alive; /bin/busybox poweroff -f; fi
 while ! [ -b /dev/vda ]; do /bin/busybox usleep 10000; done
-/bin/busybox mount -t ext4 /dev/vda /root && /bin/busybox umount /dev && exec /bin/busybox switch_root /root /sbin/init
+/bin/busybox mount -t ext4 /dev/vda /root && /bin/busybox umount /dev
+exec /bin/busybox switch_root /root /sbin/init
 """
 BED = "usr/lib/banip-bed"
 # ConditionVirtualization: the same disk can be booted by nspawn, where the bed has other hands.
@@ -84,7 +97,10 @@ done
 
 @functools.cache
 def kernel() -> Path:
-    """Return a folder with `vmlinuz`, `initrd` and `guest/` (what joins the root), made once; raises ClosedServerError."""
+    """Return a folder with `vmlinuz`, `initrd` and `guest/` (what joins the root), made once.
+
+    Raises ClosedServerError.
+    """
     package = _current_kernel()
     recipe = "\n".join((package, INIT, AGENT_UNIT, NETWORK_UNIT, NETWORK, *MODULES, *GUEST_PACKAGES))
     recipe += Path(__file__).with_name("agent.py").read_text()
@@ -128,7 +144,10 @@ def _lay_out(building: Path) -> None:
     unpacked, guest = building / "unpacked", building / "guest"
     (modules,) = (unpacked / "lib/modules").iterdir()
     shutil.copy(next((unpacked / "boot").glob("vmlinuz-*")), building / "vmlinuz")
-    drivers = [modules / "kernel" / ("" if name.startswith("net/core") else "drivers") / f"{name}.ko" for name in MODULES]
+    drivers = [
+        modules / "kernel" / ("" if name.startswith("net/core") else "drivers") / f"{name}.ko"
+        for name in MODULES
+    ]
     (building / "initrd").write_bytes(_initramfs(building / "early/bin/busybox", drivers))
     _merge_usr(guest)
     shutil.move(modules, guest / "usr/lib/modules" / modules.name)
@@ -149,7 +168,7 @@ def _merge_usr(guest: Path) -> None:
 
 
 def _add_bed(guest: Path) -> None:
-    """Put in the test bed's agent and network, and leave out what would wait for devices that nobody announces."""
+    """Put in the test bed's agent and network as units of the guest."""
     guest.chmod(0o755)
     (guest / BED).mkdir(parents=True)
     shutil.copy(Path(__file__).with_name("agent.py"), guest / BED / "agent.py")
@@ -225,6 +244,26 @@ def _joined(base: Snapshot, joined: Path, scratch: Path) -> Iterator[None]:
 
 
 def _forget_older_disks() -> None:
-    """Remove what earlier recipes left in the cache: disks are large, and copied from, never used in place."""
+    """Remove what earlier recipes left in the cache.
+
+    Disks are large, and copied from, never used in place.
+    """
     for folder in cache().glob("disk-*"):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def pack_medium(folder: Path, disk: Path) -> None:
+    """Write a folder into an ext4 image with room for its own bookkeeping."""
+    sizes = [path.lstat().st_size for path in folder.rglob("*")]
+    disk.touch()
+    os.truncate(disk, int(sum(sizes) * 1.1) + len(sizes) * 4096 + MEDIUM_SPARE_BYTES)
+    run("mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-m", "0", "-d", folder, disk, timeout_s=1800)
+    run("debugfs", "-w", "-R", "rmdir lost+found", disk)  # the folder has none
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a sparse file sparsely, sharing extents where the file system can."""
+    if shutil.disk_usage(target.parent).free < source.stat().st_blocks * 512:
+        message = f"no room in {target.parent} for another disk"
+        raise ClosedServerError(message)
+    run("cp", "--sparse=always", "--reflink=auto", source, target)

@@ -1,4 +1,7 @@
-"""What a closed server is, whichever backend plays it: values, errors and the protocol that tests are written against."""
+"""What a closed server is, whichever backend plays it.
+
+Values, errors and the protocol that tests are written against.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ class ClosedServerError(Exception):
     """The test bed itself failed: what happened, and what the machine said."""
 
 
-class ServerCommandFailed(ClosedServerError):  # noqa: N818 - reads as what happened
+class ServerCommandFailed(ClosedServerError):
     """A command inside the server ended with another code than 0."""
 
     def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
@@ -39,7 +42,7 @@ class ServerCommandFailed(ClosedServerError):  # noqa: N818 - reads as what happ
         )
 
 
-class ServerCommandTimedOut(ClosedServerError):  # noqa: N818 - reads as what happened
+class ServerCommandTimedOut(ClosedServerError):
     """A command inside the server ran past its limit; it and all that it started were killed."""
 
 
@@ -47,9 +50,9 @@ class ServerCommandTimedOut(ClosedServerError):  # noqa: N818 - reads as what ha
 class EgressAttempt:
     """One distinct way in which something on the server tried to leave it.
 
-    `unit` is the systemd unit that owned the socket, "exec" for a command of the test bed, "" where that could not be
-    told (the socket was gone already, no socket at all, or a QEMU guest, whose sockets the host cannot see).
-    `name` is the name asked for in a DNS query, else "". Port 0 where the protocol has none.
+    `unit` is the systemd unit that owned the socket, "exec" for a command of the test bed, "" where that
+    could not be told (the socket was gone already, no socket at all, or a QEMU guest, whose sockets the host
+    cannot see). `name` is the name asked for in a DNS query, else "". Port 0 where the protocol has none.
     """
 
     unit: str
@@ -61,7 +64,10 @@ class EgressAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A stopped server's disk, from which any number of servers start: frozen overlay layers, newest first, and /var."""
+    """A stopped server's disk, from which any number of servers start.
+
+    Frozen overlay layers, newest first, and /var.
+    """
 
     layers: tuple[Path, ...]
     var: Path
@@ -90,11 +96,14 @@ class ClosedServer(Protocol):
         ...
 
     def kill_group(self, process: subprocess.Popen[str]) -> None:
-        """SIGKILL everything that one `start` started inside the server, at once; units it asked systemd for live on."""
+        """SIGKILL everything that one `start` started inside the server, at once.
+
+        Units it asked systemd for live on.
+        """
         ...
 
     def copy_in(self, source: Path, destination: str, mode: int = 0o644) -> None:
-        """Copy a file (with `mode`) or a folder (with its own modes) to exactly `destination`, owned by root."""
+        """Copy a file (with `mode`) or a folder (with its own modes) to this very path, owned by root."""
         ...
 
     def copy_out(self, source: str, destination: Path) -> None:
@@ -102,7 +111,10 @@ class ClosedServer(Protocol):
         ...
 
     def insert_medium(self, folder: Path) -> str:
-        """Show a folder read-only at /media/usb, now; returns that path. A second medium takes the first one's place."""
+        """Show a folder read-only at /media/usb, now; returns that path.
+
+        A second medium takes the first one's place.
+        """
         ...
 
     def eject_medium(self) -> None:
@@ -130,7 +142,9 @@ class ClosedServer(Protocol):
         ...
 
 
-def finish(process: subprocess.Popen[str], stdin: bytes | None, timeout_s: float) -> subprocess.CompletedProcess[str]:
+def finish(
+    process: subprocess.Popen[str], stdin: bytes | None, timeout_s: float
+) -> subprocess.CompletedProcess[str]:
     """Wait for a started command, feeding it; raises subprocess.TimeoutExpired."""
     text = None if stdin is None else stdin.decode("utf-8", "surrogateescape")
     out, err = process.communicate(text, timeout=timeout_s)

@@ -1,8 +1,9 @@
-"""Sealed but counting: a network whose only way out ends in a namespace that answers nothing and remembers everything.
+"""Sealed but counting: the only way out ends in a namespace that answers nothing and remembers everything.
 
-The server's namespace has default routes (IPv4 and IPv6) into a veth pair (or, for a guest, a tap device). The far end
-lies in a namespace of its own, outside the server's power: nothing is forwarded there, a name server says NXDOMAIN to
-every question, and `sink.py` records each distinct attempt. The server's own nftables hold nothing of ours.
+The server's namespace has default routes (IPv4 and IPv6) into a veth pair (or, for a guest, a tap device).
+The far end lies in a namespace of its own, outside the server's power: nothing is forwarded there, a name
+server says NXDOMAIN to every question, and `sink.py` records each distinct attempt. The server's own nftables
+hold nothing of ours.
 """
 
 from __future__ import annotations
@@ -45,22 +46,37 @@ class Network:
         run("ip", "netns", "add", self.server)
         self._quiet(self.server)
         run(
-            "ip", "link", "add", SERVER_LINK, "address", SERVER_MAC, "netns", self.server,
-            "type", "veth", "peer", "name", FAR_LINK, "address", FAR_MAC, "netns", self.far,
-        )  # fmt: skip
+            "ip",
+            "link",
+            "add",
+            SERVER_LINK,
+            "address",
+            SERVER_MAC,
+            "netns",
+            self.server,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            FAR_LINK,
+            "address",
+            FAR_MAC,
+            "netns",
+            self.far,
+        )
         run("ip", "-n", self.server, "link", "set", "lo", "up")
         self._address(self.server, SERVER_LINK, SERVER_V4, SERVER_V6)
         self._far_end()
         for gateway in (FAR_V4, FAR_V6):
-            # Known for good: neighbour discovery took up to a second after boot, and a program that gave up before had
-            # sent nothing that could be counted.
+            # Known for good: neighbour discovery took up to a second after boot, and a program that gave up
+            # before had sent nothing that could be counted.
             known = ("lladdr", FAR_MAC, "nud", "permanent")
             run("ip", "-n", self.server, "neighbour", "replace", gateway, *known, "dev", SERVER_LINK)
             run("ip", "-n", self.server, "route", "add", "default", "via", gateway)
         return str(NAMESPACES / self.server)
 
     def tap(self) -> str:
-        """Make the far end a tap device for an emulator started with `ip netns exec FAR`; returns its name."""
+        """Make the far end a tap device for an emulator that runs in `far`; returns its name."""
         run("ip", "-n", self.far, "tuntap", "add", "dev", FAR_LINK, "mode", "tap")
         run("ip", "-n", self.far, "link", "set", FAR_LINK, "address", FAR_MAC)
         self._far_end()
@@ -70,23 +86,38 @@ class Network:
         """Start recording; with the server's cgroup given, sockets are traced to systemd units."""
         watched = ["--server", self.server, "--cgroup", str(server_cgroup)] if server_cgroup else []
         script = Path(__file__).with_name("sink.py")
+        # Not `ip netns exec`: that hides /sys/fs/cgroup, where the sink reads which unit a socket belongs to.
+        entered = ["nsenter", f"--net={NAMESPACES / self.far}"]
         self._sink = self._holding.spawn(
-            # Not `ip netns exec`: that hides /sys/fs/cgroup, where the sink reads which unit a socket belongs to.
-            ["nsenter", f"--net={NAMESPACES / self.far}", sys.executable, "-I", str(script)]
-            + ["--link", FAR_LINK, "--listen", FAR_V4, FAR_V6, *watched],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
+            [
+                *entered,
+                sys.executable,
+                "-I",
+                str(script),
+                "--link",
+                FAR_LINK,
+                "--listen",
+                FAR_V4,
+                FAR_V6,
+                *watched,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         self._ask("ready")
 
     def attempts(self) -> list[EgressAttempt]:
-        """Return the distinct attempts seen so far, sorted; everything that had crossed the link is included."""
+        """Return the distinct attempts seen so far, sorted.
+
+        Everything that had crossed the link is included.
+        """
         return sorted(EgressAttempt(*fields) for fields in self._ask("list"))
 
     def reset(self) -> None:
         """Forget them."""
         self._ask("reset")
 
-    def _ask(self, question: str) -> list[list[str]]:
+    def _ask(self, question: str) -> list[tuple[str, str, str, int, str]]:
         """Put one question to the sink; raises ClosedServerError when it has died."""
         sink = self._sink
         if sink is None or sink.stdin is None or sink.stdout is None:
@@ -98,7 +129,7 @@ class Network:
         if not answer:
             message = f"the sink has died (code {sink.wait()}): its count would be a false 0"
             raise ClosedServerError(message)
-        return list(json.loads(answer))
+        return [tuple(fields) for fields in json.loads(answer)]
 
     def _far_end(self) -> None:
         """Address the far end, which knows the server's end for good."""
@@ -111,9 +142,12 @@ class Network:
     def _quiet(namespace: str) -> None:
         """No router solicitations, no advertisements, no duplicate address probes, no forwarding."""
         settings = (
-            "net.ipv6.conf.default.accept_ra=0", "net.ipv6.conf.default.router_solicitations=0",
-            "net.ipv6.conf.default.accept_dad=0", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0",
-        )  # fmt: skip
+            "net.ipv6.conf.default.accept_ra=0",
+            "net.ipv6.conf.default.router_solicitations=0",
+            "net.ipv6.conf.default.accept_dad=0",
+            "net.ipv4.ip_forward=0",
+            "net.ipv6.conf.all.forwarding=0",
+        )
         run("ip", "netns", "exec", namespace, "sysctl", "-qw", *settings)
 
     @staticmethod

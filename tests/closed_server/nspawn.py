@@ -1,8 +1,10 @@
-"""A closed server in a container: systemd-nspawn over an overlay of the cached root. Starts in about a second.
+"""A closed server in a container: systemd-nspawn over an overlay of the cached root.
 
-It shares this machine's kernel, clock and page cache: what needs its own (audit, sysctls, a true power cut) is for
-`qemu.py`. /var is a real folder of its own, not part of the overlay: containers' storage cannot be stacked on an overlay,
-and hard links made into a snapshot's layer would copy the whole file instead.
+Starts in about a second.
+
+It shares this machine's kernel, clock and page cache: what needs its own (audit, sysctls, a true power cut)
+is for `qemu.py`. /var is a real folder of its own, not part of the overlay: containers' storage cannot be
+stacked on an overlay, and hard links made into a snapshot's layer would copy the whole file instead.
 """
 
 from __future__ import annotations
@@ -19,7 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.closed_server.commands import Commands
-from tests.closed_server.holding import Holding, in_cgroup, kill_cgroup, members, remove_cgroup, run, wait_until
+from tests.closed_server.holding import (
+    Holding,
+    in_cgroup,
+    kill_cgroup,
+    members,
+    remove_cgroup,
+    run,
+    wait_until,
+)
 from tests.closed_server.interface import (
     CLEAN_ENVIRONMENT,
     MEDIUM,
@@ -34,13 +44,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ENTERED = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
-# Host settings of the test bed: with every capability the server could load this machine's modules or set its clock;
-# the tests are ours, so this is convenience (podman, nftables), not a boundary.
+# Host settings of the test bed: with every capability the server could load this machine's modules or set its
+# clock; the tests are ours, so this is convenience (podman, nftables), not a boundary.
 NSPAWN = (
-    "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--capability=all", "--system-call-filter=@keyring bpf",
-    "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--hostname=closed", "--console=pipe", "--boot",
-)  # fmt: skip
-BOOT_LIMIT_S = 60.0
+    "systemd-nspawn",
+    "--quiet",
+    "--register=no",
+    "--keep-unit",
+    "--capability=all",
+    "--system-call-filter=@keyring bpf",
+    "--resolv-conf=off",
+    "--timezone=off",
+    "--link-journal=no",
+    "--hostname=closed",
+    "--console=pipe",
+    "--boot",
+)
+BOOT_LIMIT_S = 300.0  # a product's own units may be slow to come up
 
 
 class NspawnServer(Commands):
@@ -56,7 +76,10 @@ class NspawnServer(Commands):
 
     @classmethod
     def laid(cls, base: Snapshot, *, fresh: bool) -> NspawnServer:
-        """Lay disk and network; `boot` starts it. A fresh one gets an identity, a snapshot's copy keeps what it had."""
+        """Lay disk and network; `boot` starts it.
+
+        A fresh one gets an identity, a snapshot's copy keeps what it had.
+        """
         holding = Holding.claim()
         try:
             server = cls(holding, base)
@@ -98,20 +121,35 @@ class NspawnServer(Commands):
     # ---- life
 
     def boot(self) -> None:
-        """Start init and wait until systemd has settled: "running", or "degraded", which names its failed units itself."""
+        """Start init and wait until systemd has settled.
+
+        "running", or "degraded", which names its failed units itself.
+        """
         if self._leader is not None:
             message = "this server is running already"
             raise ClosedServerError(message)
+        self._network.reset()  # before: what tries to leave while it boots counts
         with (self._holding.folder / "console.log").open("ab") as console:
             self._nspawn = self._holding.spawn(
-                [*NSPAWN, f"--directory={self._disk}", f"--bind={self._var}:/var",
-                 f"--machine=banip-{self._holding.token}", f"--network-namespace-path={self._namespace}"],
-                leaf="server", stdin=subprocess.DEVNULL, stdout=console, stderr=console,
-                env={**CLEAN_ENVIRONMENT, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_TMPFS_TMP": "0"},
-            )  # fmt: skip
+                [
+                    *NSPAWN,
+                    f"--directory={self._disk}",
+                    f"--bind={self._var}:/var",
+                    f"--machine=banip-{self._holding.token}",
+                    f"--network-namespace-path={self._namespace}",
+                ],
+                leaf="server",
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                env={
+                    **CLEAN_ENVIRONMENT,
+                    "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+                    "SYSTEMD_NSPAWN_TMPFS_TMP": "0",
+                },
+            )
         wait_until(self._started, BOOT_LIMIT_S, f"init to start; console:\n{self.console()}")
         wait_until(self._settled, BOOT_LIMIT_S, "systemd to settle")
-        self._network.reset()
         if self._medium:
             self.insert_medium(self._medium)
 
@@ -130,7 +168,9 @@ class NspawnServer(Commands):
         return False
 
     def _settled(self) -> bool:
-        said = self.exec("systemctl", "is-system-running", "--wait", check=False, timeout_s=BOOT_LIMIT_S).stdout
+        said = self.exec(
+            "systemctl", "is-system-running", "--wait", check=False, timeout_s=BOOT_LIMIT_S
+        ).stdout
         return said.strip() in {"running", "degraded"}
 
     def console(self) -> str:
@@ -140,7 +180,10 @@ class NspawnServer(Commands):
         return ""
 
     def power_cut(self) -> None:
-        """SIGKILL everything on the server at once. This machine's page cache survives, so a missing fsync does not show."""
+        """SIGKILL everything on the server at once.
+
+        This machine's page cache survives, so a missing fsync does not show.
+        """
         self._leader = None
         kill_cgroup(self._cgroup)
         self._nspawn.wait()
@@ -157,7 +200,9 @@ class NspawnServer(Commands):
             self.power_cut()
 
     def snapshot(self) -> Snapshot:
-        """Stop the server in order and freeze its disk; servers started from it are independent of each other.
+        """Stop the server in order and freeze its disk.
+
+        Servers started from it are independent of each other.
 
         The frozen disk outlives this server and is removed at exit. `boot` lets this one go on from it.
         """
@@ -194,9 +239,15 @@ class NspawnServer(Commands):
         group = self._cgroup / "payload" / "banip-exec" / str(next(self._numbers))
         group.mkdir(parents=True)
         process = subprocess.Popen(
-            in_cgroup(group, self.entrance(*argv, env=env)), text=True, encoding="utf-8", errors="surrogateescape",
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+            in_cgroup(group, self.entrance(*argv, env=env)),
+            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
         self._groups[process.pid] = group
         return process
 

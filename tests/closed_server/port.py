@@ -1,7 +1,9 @@
-"""This machine's end of a guest's command: `python -I port.py SOCKET`, the request as JSON in $BANIP_BED_REQUEST.
+"""This machine's end of a guest's command.
 
-Its stdin, stdout, stderr and exit code become those of the command inside (protocol: `agent.py`), so that a caller holds
-an ordinary process. SIGKILL it, and the guest kills the command.
+`python -I port.py SOCKET`, the request as JSON in $BANIP_BED_REQUEST.
+
+Its stdin, stdout, stderr and exit code become those of the command inside (protocol: `agent.py`), so that a
+caller holds an ordinary process. SIGKILL it, and the guest kills the command.
 """
 
 from __future__ import annotations
@@ -33,6 +35,10 @@ class Conversation:
         while greeting not in arrived:
             arrived += self._some()
         self._arrived = arrived.partition(greeting)[2]
+
+    def close(self) -> None:
+        """Hang up."""
+        self.socket.close()
 
     def send(self, kind: bytes, data: bytes) -> None:
         """Send one frame."""

@@ -1,30 +1,28 @@
 """A closed server in a QEMU guest: its own kernel, clock and disk, for what a container cannot show.
 
-Plain emulation boots the cached root in about seven seconds, KVM faster where it really works (a probe kernel is booted to
-find out). Commands go over virtio-serial to an agent inside (`agent.py`), a medium is a read-only disk plugged in while
-the guest runs, the network ends in `sink.py` as the container's does; units of attempts are unknown here.
+Plain emulation boots the cached root in about eight seconds, KVM faster where it really works (a probe kernel
+is booted to find out). Commands go over virtio-serial to an agent inside (`agent.py`), a medium is a
+read-only disk plugged in while the guest runs, the network ends in `sink.py` as the container's does; units
+of attempts are unknown here.
 
-A power cut is SIGKILL of the emulator, and then the disk is put back to what the guest had made sure of. The guest's page
-cache dies with the emulator: what it never wrote is lost. But what it wrote without a flush would survive in this
-machine's page cache, kinder than a real disk with a volatile write cache. So every write goes through QEMU's blklogwrites,
-and after a cut the disk is rebuilt from its state at boot plus the logged writes up to the last completed flush: exactly
-what fsync promised, nothing else.
+A power cut is SIGKILL of the emulator, and then the disk is put back to what the guest had made sure of. The
+guest's page cache dies with the emulator: what it never wrote is lost. But what it wrote without a flush
+would survive in this machine's page cache, kinder than a real disk with a volatile write cache. So every
+write goes through QEMU's blklogwrites, and after a cut the disk is rebuilt from its state at boot plus the
+logged writes up to the last completed flush: exactly what fsync promised, nothing else.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
-import os
-import shutil
 import subprocess
 import sys
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from tests.closed_server import disklog, image
+from tests.closed_server import disklog, emulator, image
 from tests.closed_server.commands import Commands
 from tests.closed_server.holding import NAMESPACES, Holding, kill_cgroup, remove_cgroup, run, wait_until
 from tests.closed_server.interface import (
@@ -35,7 +33,7 @@ from tests.closed_server.interface import (
     EgressAttempt,
     Snapshot,
 )
-from tests.closed_server.network import FAR_LINK, SERVER_MAC, Network
+from tests.closed_server.network import Network
 from tests.closed_server.nspawn import NspawnServer
 from tests.closed_server.port import Conversation
 from tests.closed_server.qmp import Monitor
@@ -43,12 +41,9 @@ from tests.closed_server.qmp import Monitor
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+Connection = TypeVar("Connection", Monitor, Conversation)
 BOOT_LIMIT_S = 300.0
 COMMAND_PORTS = 8  # commands that can run at the same time
-MEMORY_MIB = 2048
-MACHINE = ("qemu-system-x86_64", "-machine", "pc", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")
-APPEND = "console=ttyS0 panic=-1 quiet systemd.show_status=0 systemd.mask=serial-getty@ttyS0.service mitigations=off audit=1"
-SPARE_BYTES = 32 << 20
 MOUNT_MEDIUM = """
 for disk in /sys/block/vd*; do
   [ "$(cat "$disk/serial")" = banip-medium ] || continue
@@ -57,24 +52,6 @@ done
 exit 75
 """
 NOT_THERE_YET = 75
-
-
-@functools.cache
-def accelerator() -> tuple[str, ...]:
-    """Choose KVM where a kernel really comes up under it, else emulation."""
-    kvm, emulation = ("-accel", "kvm", "-cpu", "host"), ("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max")
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return emulation
-    made = image.kernel()
-    probe = [*MACHINE, *kvm, "-m", "256", "-serial", "stdio", "-kernel", str(made / "vmlinuz")]
-    try:
-        said = subprocess.run(
-            [*probe, "-initrd", str(made / "initrd"), "-append", "console=ttyS0 panic=-1 quiet -- probe"],
-            capture_output=True, timeout=20, stdin=subprocess.DEVNULL, check=False,
-        ).stdout  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return emulation
-    return kvm if b"banip-probe-alive" in said else emulation
 
 
 class QemuServer(Commands):
@@ -90,10 +67,15 @@ class QemuServer(Commands):
         self._plugged = False
         self._qemu: subprocess.Popen[bytes] | None = None
         self._ports: dict[int, str] = {}
+        self._monitor: Monitor | None = None
+        self._control: Conversation | None = None
 
     @classmethod
     def laid(cls, base: Snapshot | None, root: Path, *, clock: str | None = None) -> QemuServer:
-        """Lay disk and network; `boot` starts it. `clock` is what the guest's RTC says then: "2031-05-01T00:00:00"."""
+        """Lay disk and network; `boot` starts it.
+
+        `clock` is what the guest's RTC says then: "2031-05-01T00:00:00".
+        """
         holding = Holding.claim()
         try:
             server = cls(holding, clock)
@@ -107,7 +89,7 @@ class QemuServer(Commands):
         if base:
             image.pack(base, self._disk, self._folder)
         else:
-            _copy(image.cached_disk(root), self._disk)
+            image.copy(image.cached_disk(root), self._disk)
         self._network = Network(self._holding)
         self._network.tap()
         self._network.listen(None)
@@ -120,54 +102,36 @@ class QemuServer(Commands):
             message = "this server is running already"
             raise ClosedServerError(message)
         self._clock = clock or self._clock
-        _copy(self._disk, self._at_boot)
+        image.copy(self._disk, self._at_boot)
         disklog.create(self._log)
         for stale in self._folder.glob("*.socket"):
             stale.unlink()
+        command = emulator.command(self._folder, self._disk, self._log, self._clock, exec_ports=COMMAND_PORTS)
+        self._network.reset()  # before: what tries to leave while it boots counts
         with (self._folder / "emulator.log").open("ab") as log:
             self._qemu = self._holding.spawn(
-                ["nsenter", f"--net={NAMESPACES / self._network.far}", *self._machine()],
-                leaf="server", stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+                ["nsenter", f"--net={NAMESPACES / self._network.far}", *command],
+                leaf="server",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
         try:
             self._reach()
         except (OSError, ClosedServerError) as error:
             message = f"the guest did not come up: {error}\n{self.console()}"
             raise ClosedServerError(message) from error
-        self._network.reset()
         if self._medium:
             self.insert_medium(self._medium)
-
-    def _machine(self) -> list[str]:
-        made, folder = image.kernel(), self._folder
-        ports = ["bed-control", *(f"bed-exec{number}" for number in range(COMMAND_PORTS))]
-        serial = [
-            part for port in ports for part in (
-                "-chardev", f"socket,id={port},path={folder / port}.socket,server=on,wait=off",
-                "-device", f"virtserialport,chardev={port},name={port}",
-            )
-        ]  # fmt: skip
-        disk = {
-            "driver": "blklogwrites", "node-name": "disk",
-            "file": {"driver": "file", "filename": str(self._disk), "discard": "unmap"},
-            "log": {"driver": "file", "filename": str(self._log)},
-        }  # fmt: skip
-        clock = ["-rtc", f"base={self._clock}"] if self._clock else []
-        return [
-            *MACHINE, *accelerator(), "-smp", "2", "-m", str(MEMORY_MIB), *clock,
-            "-kernel", str(made / "vmlinuz"), "-initrd", str(made / "initrd"), "-append", APPEND,
-            "-serial", f"file:{folder / 'console.log'}",
-            "-qmp", f"unix:{folder / 'monitor.socket'},server=on,wait=off",
-            "-blockdev", json.dumps(disk), "-device", "virtio-blk-pci,drive=disk",
-            "-netdev", f"tap,id=net,ifname={FAR_LINK},script=no,downscript=no",
-            "-device", f"virtio-net-pci,netdev=net,mac={SERVER_MAC},romfile=",
-            "-device", "virtio-serial-pci", *serial,
-        ]  # fmt: skip
 
     def _reach(self) -> None:
         """Wait for monitor, agent and systemd, in the order in which they appear."""
         for name in ("monitor", "bed-control"):
-            wait_until(lambda name=name: self._alive() and (self._folder / f"{name}.socket").exists(), 20, f"its {name}")
+            wait_until(
+                lambda name=name: self._alive() and (self._folder / f"{name}.socket").exists(),
+                20,
+                f"its {name}",
+            )
         self._monitor = Monitor(self._folder / "monitor.socket")
         self._control = Conversation(str(self._folder / "bed-control.socket"), BOOT_LIMIT_S)
         wait_until(self._settled, BOOT_LIMIT_S, "systemd to settle")
@@ -179,7 +143,9 @@ class QemuServer(Commands):
         return True
 
     def _settled(self) -> bool:
-        said = self.exec("systemctl", "is-system-running", "--wait", check=False, timeout_s=BOOT_LIMIT_S).stdout
+        said = self.exec(
+            "systemctl", "is-system-running", "--wait", check=False, timeout_s=BOOT_LIMIT_S
+        ).stdout
         return said.strip() in {"running", "degraded"}
 
     def console(self) -> str:
@@ -189,7 +155,10 @@ class QemuServer(Commands):
         return ""
 
     def power_cut(self) -> None:
-        """Kill the emulator; the disk keeps exactly what the guest had flushed (see the module's docstring)."""
+        """Kill the emulator.
+
+        The disk keeps exactly what the guest had flushed (see the module's docstring).
+        """
         self._stop()
         disklog.replay_flushed(self._log, self._at_boot)
         self._at_boot.replace(self._disk)
@@ -206,8 +175,14 @@ class QemuServer(Commands):
             kill_cgroup(self._holding.cgroup / "server")
             self._qemu.wait()
             remove_cgroup(self._holding.cgroup / "server")
-            self._monitor.close()
-            self._control.socket.close()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Forget the emulator and what was connected to it."""
+        for connection in (self._monitor, self._control):
+            if connection:
+                connection.close()
+        self._monitor, self._control = None, None
         self._qemu, self._plugged = None, False
         self._ports.clear()
 
@@ -215,7 +190,8 @@ class QemuServer(Commands):
     def as_nspawn(self) -> Iterator[NspawnServer]:
         """Boot a copy of the stopped server's disk in a container: a second instead of seven.
 
-        The disk is mounted here, which replays its journal as a real boot would; what the container writes is thrown away.
+        The disk is mounted here, which replays its journal as a real boot would; what the container writes is
+        thrown away.
         """
         if self._qemu is not None:
             message = "the guest still runs on this disk"
@@ -235,12 +211,21 @@ class QemuServer(Commands):
 
     def close(self) -> None:
         """Remove everything."""
+        self._hang_up()
         self._holding.close()
 
     def keep(self) -> str:
         """Leave it running after this program; returns where. The next run's sweep removes it."""
         self._holding.keep()
         return f"an emulator with its sockets in {self._folder}"
+
+    @staticmethod
+    def _connected(connection: Connection | None) -> Connection:
+        """Insist on a running emulator's connection."""
+        if connection is None:
+            message = "the server is off"
+            raise ClosedServerError(message)
+        return connection
 
     # ---- commands
 
@@ -250,16 +235,29 @@ class QemuServer(Commands):
             message = f"the server is off: {' '.join(argv)} cannot run"
             raise ClosedServerError(message)
         taken = set(self._ports.values())
-        free = [name for name in (f"bed-exec{number}" for number in range(COMMAND_PORTS)) if name not in taken]
+        free = [
+            name for name in (f"bed-exec{number}" for number in range(COMMAND_PORTS)) if name not in taken
+        ]
         if not free:
             message = f"more than {COMMAND_PORTS} commands at once; kill_group gives a port back"
             raise ClosedServerError(message)
         request = json.dumps({"argv": argv, "env": {**CLEAN_ENVIRONMENT, **env}})
         process = subprocess.Popen(
-            [sys.executable, "-I", str(Path(__file__).with_name("port.py")), f"{self._folder / free[0]}.socket"],
-            env={"BANIP_BED_REQUEST": request}, text=True, encoding="utf-8", errors="surrogateescape",
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-I",
+                str(Path(__file__).with_name("port.py")),
+                f"{self._folder / free[0]}.socket",
+            ],
+            env={"BANIP_BED_REQUEST": request},
+            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
         self._ports[process.pid] = free[0]
         return process
 
@@ -270,8 +268,9 @@ class QemuServer(Commands):
             if process.poll() is None:
                 process.kill()
             process.wait()
-            self._control.send(b"R", json.dumps({"wait_idle": port}).encode())
-            self._control.receive()
+            control = self._connected(self._control)
+            control.send(b"R", json.dumps({"wait_idle": port}).encode())
+            control.receive()
         self._ports.pop(process.pid, None)
 
     # ---- medium and network
@@ -281,10 +280,11 @@ class QemuServer(Commands):
         self.eject_medium()
         self._medium = folder.resolve(strict=True)
         disk = self._folder / f"medium-{uuid.uuid4().hex}.raw"
-        _pack_medium(self._medium, disk)
+        image.pack_medium(self._medium, disk)
         backing = {"driver": "file", "filename": str(disk)}
-        self._monitor.do("blockdev-add", driver="raw", node_name="medium", read_only=True, file=backing)
-        self._monitor.do("device_add", driver="virtio-blk-pci", id="medium", drive="medium", serial="banip-medium")
+        monitor = self._connected(self._monitor)
+        monitor.do("blockdev-add", driver="raw", node_name="medium", read_only=True, file=backing)
+        monitor.do("device_add", driver="virtio-blk-pci", id="medium", drive="medium", serial="banip-medium")
         self._plugged = True
 
         def mounted() -> bool:
@@ -301,10 +301,11 @@ class QemuServer(Commands):
         """Pull it, in use or not: what has files open there sees errors, as on a real stick."""
         self._medium = None
         if self._plugged:
+            monitor = self._connected(self._monitor)
             self.exec("umount", "--lazy", MEDIUM, check=False)
-            self._monitor.do("device_del", id="medium")
-            self._monitor.wait_deleted("medium")
-            self._monitor.do("blockdev-del", node_name="medium")
+            monitor.do("device_del", id="medium")
+            monitor.wait_deleted("medium")
+            monitor.do("blockdev-del", node_name="medium")
             self._plugged = False
         for disk in self._folder.glob("medium-*.raw"):
             disk.unlink()
@@ -316,20 +317,3 @@ class QemuServer(Commands):
     def reset_attempts(self) -> None:
         """Forget them."""
         self._network.reset()
-
-
-def _pack_medium(folder: Path, disk: Path) -> None:
-    """Write a folder into an ext4 image with room for its own bookkeeping."""
-    sizes = [path.lstat().st_size for path in folder.rglob("*")]
-    disk.touch()
-    os.truncate(disk, int(sum(sizes) * 1.1) + len(sizes) * 4096 + SPARE_BYTES)
-    run("mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-m", "0", "-d", folder, disk, timeout_s=1800)
-    run("debugfs", "-w", "-R", "rmdir lost+found", disk)  # the folder has none
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a sparse file sparsely, sharing extents where the file system can."""
-    if shutil.disk_usage(target.parent).free < source.stat().st_blocks * 512:
-        message = f"no room in {target.parent} for another disk"
-        raise ClosedServerError(message)
-    run("cp", "--sparse=always", "--reflink=auto", source, target)

@@ -34,7 +34,10 @@ def cache() -> Path:
 
 @contextmanager
 def made_once(target: Path) -> Iterator[Path | None]:
-    """Yield a folder to build into, renamed to `target` on success; None when another run has made it already."""
+    """Yield a folder to build into, renamed to `target` on success.
+
+    None when another run has made it already.
+    """
     with (target.parent / f".{target.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if target.exists():
@@ -66,9 +69,15 @@ def _debootstrap(building: Path) -> None:
     mirror, keyring = debian_source()
     trust = [f"--keyring={keyring}"] if keyring else []
     run(
-        "debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", *trust, SUITE, building, mirror,
+        "debootstrap",
+        "--variant=minbase",
+        f"--include={','.join(PACKAGES)}",
+        *trust,
+        SUITE,
+        building,
+        mirror,
         timeout_s=1800,
-    )  # fmt: skip
+    )
 
 
 def _settle(root: Path) -> None:
@@ -87,7 +96,10 @@ def _settle(root: Path) -> None:
 
 
 def debian_source() -> tuple[str, str | None]:
-    """Read this machine's own apt configuration for where `bookworm` comes from: (mirror, keyring or None)."""
+    """Read this machine's own apt configuration for where `bookworm` comes from.
+
+    (mirror, keyring or None).
+    """
     folder = Path("/etc/apt")
     stanzas = [stanza for file in sorted(folder.glob("sources.list.d/*.sources")) for stanza in _deb822(file)]
     for file in [folder / "sources.list", *sorted(folder.glob("sources.list.d/*.list"))]:
@@ -102,7 +114,10 @@ def debian_source() -> tuple[str, str | None]:
 
 
 def _deb822(file: Path) -> list[dict[str, str]]:
-    """Parse the fields of a .sources file that matter here (sources.list(5)); disabled stanzas are left out."""
+    """Parse the fields of a .sources file that matter here (sources.list(5)).
+
+    Disabled stanzas are left out.
+    """
     stanzas = []
     for block in file.read_text().split("\n\n"):
         lines = [line for line in block.splitlines() if ":" in line and not line.startswith(("#", " "))]

@@ -1,16 +1,20 @@
-"""The far end of a closed server's only link: reads every packet, answers no name, remembers each distinct attempt.
+"""The far end of a closed server's only link.
 
-Runs as a program of its own in the far network namespace (standard library only). Questions come as lines on stdin
-("ready", "list", "reset"), answers go as one JSON line each to stdout. It sees what has left the server, whatever the
-server's own rules say, and what the server's own firewall held back it does not see: that never left.
+Reads every packet, answers no name, remembers each distinct attempt.
 
-Counted: every IPv4 and IPv6 packet that arrives, distinct by (unit, protocol, address, port, name). Not counted: ARP,
-neighbour discovery, multicast membership reports, and errors and resets that answer somebody else.
+Runs as a program of its own in the far network namespace (standard library only). Questions come as lines on
+stdin ("ready", "list", "reset"), answers go as one JSON line each to stdout. It sees what has left the
+server, whatever the server's own rules say, and what the server's own firewall held back it does not see:
+that never left.
 
-The unit is asked of the kernel when the packet arrives (sock_diag(7), INET_DIAG_CGROUP_ID): the socket with the packet's
-source port in the server's namespace names its cgroup, and systemd names cgroups after units. A socket that is closed
-before the packet was read (a datagram sent and forgotten) has no unit any more: "" is recorded, never a guess, and only
-until the same attempt is seen with its unit.
+Counted: every IPv4 and IPv6 packet that arrives, distinct by (unit, protocol, address, port, name). Not
+counted: ARP, neighbour discovery, multicast membership reports, and errors and resets that answer somebody
+else.
+
+The unit is asked of the kernel when the packet arrives (sock_diag(7), INET_DIAG_CGROUP_ID): the socket with
+the packet's source port in the server's namespace names its cgroup, and systemd names cgroups after units. A
+socket that is closed before the packet was read (a datagram sent and forgotten) has no unit any more: "" is
+recorded, never a guess, and only until the same attempt is seen with its unit.
 """
 
 from __future__ import annotations
@@ -32,7 +36,8 @@ TCP_RESET = 0x04
 PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6", 132: "sctp"}
 EXTENSION_HEADERS = {0, 43, 60}  # hop-by-hop, routing, destination options (RFC 8200)
 FRAGMENT = 44
-# Errors about somebody else's packet; router and neighbour discovery; multicast listener reports (RFC 4443, 4861, 3810).
+# Errors about somebody else's packet; router and neighbour discovery; multicast listener reports (RFC 4443,
+# 4861, 3810).
 NOISE = {ICMP: {0, 3, 11, 12}, ICMPV6: {1, 2, 3, 4, 129, 130, 131, 132, 133, 134, 135, 136, 137, 143}}
 DNS_PORT = 53
 SOCK_DIAG, DIAG_DUMP, DIAG_CGROUP = 20, 0x301, 21  # linux/sock_diag.h, linux/netlink.h, linux/inet_diag.h
@@ -51,18 +56,21 @@ class Packet:
 
 
 def parse(data: bytes) -> Packet | None:
-    """Read an IP packet; None for what is no attempt to leave (see the module's docstring) or no IP at all."""
+    """Read an IP packet.
+
+    None for what is no attempt to leave (see the module's docstring) or no IP at all.
+    """
     version = data[0] >> 4 if data else 0
-    if version == 4 and len(data) >= 20:  # noqa: PLR2004 - RFC 791
+    if version == 4 and len(data) >= 20:
         protocol, address = data[9], data[16:20]
         body = b"" if struct.unpack("!H", data[6:8])[0] & 0x1FFF else data[(data[0] & 15) * 4 :]
         if not body:  # a later fragment: its first one was counted
             return None
-    elif version == 6 and len(data) >= 40:  # noqa: PLR2004 - RFC 8200
+    elif version == 6 and len(data) >= 40:
         protocol, address, body = data[6], data[24:40], data[40:]
-        while protocol in EXTENSION_HEADERS and len(body) >= 8:  # noqa: PLR2004
+        while protocol in EXTENSION_HEADERS and len(body) >= 8:
             protocol, body = body[0], body[(body[1] + 1) * 8 :]
-        if protocol == FRAGMENT and len(body) >= 8:  # noqa: PLR2004
+        if protocol == FRAGMENT and len(body) >= 8:
             if struct.unpack("!H", body[2:4])[0] & 0xFFF8:
                 return None
             protocol, body = body[0], body[8:]
@@ -75,9 +83,9 @@ def _transport(protocol: int, address: str, body: bytes) -> Packet | None:
     """Read ports and leave noise out."""
     if protocol == IGMP or (body and body[0] in NOISE.get(protocol, ())):
         return None
-    if protocol == TCP and len(body) > 13 and body[13] & TCP_RESET:  # noqa: PLR2004 - RFC 9293, offset of the flags
+    if protocol == TCP and len(body) > 13 and body[13] & TCP_RESET:
         return None
-    if protocol not in (TCP, UDP) or len(body) < 4:  # noqa: PLR2004
+    if protocol not in (TCP, UDP) or len(body) < 4:
         return Packet(protocol, 0, address, 0, b"")
     source, port = struct.unpack("!HH", body[:4])
     return Packet(protocol, source, address, port, body[8:] if protocol == UDP else b"")
@@ -86,9 +94,9 @@ def _transport(protocol: int, address: str, body: bytes) -> Packet | None:
 def asked_name(query: bytes) -> str:
     """Read the name of a DNS query (RFC 1035, 4.1.2); "" for what is not one."""
     labels, at = [], 12
-    if len(query) < 17 or query[2] & 0x80:  # noqa: PLR2004 - a header, a root name, type and class; QR must be 0
+    if len(query) < 17 or query[2] & 0x80:
         return ""
-    while at < len(query) and 0 < query[at] < 64:  # noqa: PLR2004 - no compression in a question
+    while at < len(query) and 0 < query[at] < 64:
         labels.append(query[at + 1 : at + 1 + query[at]].decode("ascii", "backslashreplace"))
         at += 1 + query[at]
     return ".".join(labels).lower() or "."
@@ -107,7 +115,10 @@ class Sockets:
     """The sockets of the server's network namespace, and the systemd unit that each belongs to."""
 
     def __init__(self, namespace: str, cgroup: Path) -> None:
-        """Open the kernel's socket list in that namespace: a netlink socket stays in the one it was made in."""
+        """Open the kernel's socket list in that namespace.
+
+        A netlink socket stays in the one it was made in.
+        """
         libc = ctypes.CDLL(None, use_errno=True)
         with Path("/proc/self/ns/net").open("rb") as here, Path("/run/netns", namespace).open("rb") as there:
             for step, target in enumerate((there, here)):
@@ -122,7 +133,7 @@ class Sockets:
         self._units: dict[int, str] = {}
 
     def unit(self, packet: Packet) -> str:
-        """Name the unit whose socket sent a packet, "" if no socket with its source port is there any more."""
+        """Name the unit whose socket sent a packet, "" if that socket is gone."""
         if packet.protocol not in (TCP, UDP):
             return ""
         for family in (socket.AF_INET, socket.AF_INET6):  # a dual-stack socket sends IPv4 from AF_INET6
@@ -132,11 +143,11 @@ class Sockets:
         return ""
 
     def _owners(self, family: int, packet: Packet) -> list[int]:
-        """Ask for the cgroup ids of the sockets with a packet's source port (and, where connected, its port)."""
+        """Ask for the cgroup ids of the sockets with a packet's source port (and port, if connected)."""
         ports = struct.pack("!HH", packet.source_port, 0)
         request = struct.pack("=BBBBI", family, packet.protocol, 0, 0, 0xFFFFFFFF) + ports + bytes(44)
         self._diag.send(struct.pack("=IHHII", 16 + len(request), SOCK_DIAG, DIAG_DUMP, 1, 0) + request)
-        owners = []
+        owners: list[int] = []
         while True:
             data = self._diag.recv(1 << 16)
             while data:
@@ -150,7 +161,9 @@ class Sockets:
     def _named(self, cgroup_id: int) -> str:
         """Turn a cgroup id (its folder's inode number) into a unit name, "" if that cgroup is gone."""
         if cgroup_id not in self._units:
-            self._units = {folder.stat().st_ino: _unit_of(folder.relative_to(self._cgroup)) for folder in self._all()}
+            self._units = {
+                folder.stat().st_ino: _unit_of(folder.relative_to(self._cgroup)) for folder in self._all()
+            }
         return self._units.get(cgroup_id, "")
 
     def _all(self) -> list[Path]:
@@ -169,7 +182,10 @@ def _read_diag(message: bytes) -> tuple[int, int]:
 
 
 def _unit_of(path: Path) -> str:
-    """Name the unit a cgroup belongs to: "payload/system.slice/a.service/x" is a.service, our own leaves "exec"."""
+    """Name the unit a cgroup belongs to.
+
+    "payload/system.slice/a.service/x" is a.service, our own leaves "exec".
+    """
     for part in path.parts:
         if part.endswith((".service", ".scope", ".socket", ".mount")):
             return part
@@ -187,16 +203,18 @@ class Sink:
         self._wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0003))  # ETH_P_ALL
         self._wire.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE: a burst must not be lost
         self._wire.bind((link, 0x0003))
-        self._wire.setblocking(False)
+        self._wire.settimeout(0)
         self._choose.register(self._wire, selectors.EVENT_READ, self.drain)
         for address in addresses:
             self._serve_names(address)
-        self._choose.register(sys.stdin.buffer, selectors.EVENT_READ, self._command)
+        self._questions = open(0, "rb", buffering=0)  # noqa: SIM115 - unbuffered, as select sees it
+        self._choose.register(self._questions, selectors.EVENT_READ, self._command)
 
     def run(self) -> None:
         """Work until stdin ends."""
         while True:
-            # The wire first: a name server that answers makes the asker close its socket, and the unit is lost.
+            # The wire first: a name server that answers makes the asker close its socket, and the unit is
+            # lost.
             events = sorted(self._choose.select(), key=lambda event: event[0].fileobj is not self._wire)
             for key, _ in events:
                 self.drain()
@@ -242,7 +260,10 @@ class Sink:
             datagrams.sendto(no_such_name(query), asker)
 
     def _answer_stream(self, streams: socket.socket, address: str) -> None:
-        """Answer one question over TCP; a caller that asks nothing within a second is counted without a name."""
+        """Answer one question over TCP.
+
+        A caller that asks nothing within a second is counted without a name.
+        """
         caller, asker = streams.accept()
         with caller:
             caller.settimeout(1)
@@ -257,12 +278,13 @@ class Sink:
                 caller.sendall(struct.pack("!H", len(answer)) + answer)
 
     def _command(self) -> None:
-        command = sys.stdin.buffer.raw.readline().strip()  # type: ignore[attr-defined] # unbuffered, as select sees it
+        command = self._questions.readline().strip()
         if not command:
             sys.exit(0)
         if command == b"reset":
             self._seen.clear()
-        print(json.dumps(sorted(self._seen)), flush=True)
+        sys.stdout.write(json.dumps(sorted(self._seen)) + "\n")
+        sys.stdout.flush()
 
 
 def main() -> None:
