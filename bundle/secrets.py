@@ -114,8 +114,10 @@ def _in_line(name: str, line: str) -> Iterator[tuple[str, str]]:
                 yield kind, match[1]
     for kind, plugin in _plugins().items():
         for secret in plugin.analyze_line(filename=name, line=line, line_number=1):
-            if secret.secret_value and not _HONEST.fullmatch(secret.secret_value):
-                yield kind, secret.secret_value
+            value = secret.secret_value
+            # Passwords and tokens are ASCII; a word like password before a Korean sentence is a translation.
+            if value and value.isascii() and not _HONEST.fullmatch(value):
+                yield kind, value
 
 
 @cache

@@ -29,7 +29,8 @@ def free_port() -> int:
 def serving(folder: Path, model: str) -> Iterator[int]:
     """Run the API for a release folder until the block ends; yield its port."""
     port = free_port()
-    argv = [sys.executable, "-m", "appliance.rag", "--release", folder, "--model", model, "--port", str(port)]
+    words = ["--release", str(folder), "--model", model, "--port", str(port)]
+    argv = [sys.executable, "-m", "appliance.rag", *words]
     with subprocess.Popen(argv, cwd=PROJECT, stderr=subprocess.PIPE) as process:
         try:
             _wait(process, port)
@@ -41,14 +42,16 @@ def serving(folder: Path, model: str) -> Iterator[int]:
 def _wait(process: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + 30
     while process.poll() is None and time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except ConnectionRefusedError:
-            time.sleep(0.05)
-        else:
+        if _is_open(port):
             return
+        time.sleep(0.05)
     process.kill()
     raise AssertionError(process.stderr.read() if process.stderr else b"")
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def ask(port: int, path: str) -> tuple[int, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Every error says what happened, where, what was expected and seen, and what to do; its class is its code."""
+"""Every error says what happened, where, what was expected and seen, what to do; the class is the code."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import subprocess
@@ -267,6 +268,39 @@ def test_an_envelope_survives_the_way_there_and_back(payload: bytes, names: set[
     assert envelope.payload == payload
     assert set(envelope.signatures) == {key(name).public_key.keyid for name in names}
     assert envelope_to_bytes(envelope) == raw
+
+
+ENVELOPE = {"payload": "AA==", "payloadType": "application/vnd.tuf+json", "signatures": []}
+SIGNATURE = {"keyid": "a" * 64, "sig": "AA=="}
+BAD_ENVELOPES: dict[str, dict[str, Any]] = {
+    "another payload type": {"payloadType": "application/vnd.in-toto+json"},
+    "larger than 1 MiB": {"payload": base64.b64encode(bytes(2**20)).decode()},
+    "base64 with bits in its padding": {"payload": "AB=="},
+    "base64 with white space": {"payload": "AA==\n"},
+    "base64 without its padding": {"payload": "AA"},
+    "a payload that is no text": {"payload": 0},
+    "a signature twice": {"signatures": [SIGNATURE, SIGNATURE]},
+    "two signatures under one key id": {"signatures": [SIGNATURE, {**SIGNATURE, "sig": "AQ=="}]},
+    "a key id in capitals": {"signatures": [{**SIGNATURE, "keyid": "A" * 64}]},
+    "a key id that is too short": {"signatures": [{**SIGNATURE, "keyid": "a" * 63}]},
+    "a key id that is no text": {"signatures": [{**SIGNATURE, "keyid": 7}]},
+    "a signature with more in it": {"signatures": [{**SIGNATURE, "more": 1}]},
+    "a signature that is no text": {"signatures": [{**SIGNATURE, "sig": None}]},
+    "signatures that are no list": {"signatures": {}},
+    "a member too many": {"more": 1},
+}
+
+
+def test_the_envelope_that_the_bad_ones_differ_from_is_a_good_one() -> None:
+    assert (
+        envelope_from_bytes(canonical_json({**ENVELOPE, "signatures": [SIGNATURE]}), "here").payload == b"\0"
+    )
+
+
+@pytest.mark.parametrize("fault", BAD_ENVELOPES)
+def test_a_bad_envelope_is_refused_by_the_parser_itself(fault: str) -> None:
+    with pytest.raises(Untrusted):
+        envelope_from_bytes(canonical_json(ENVELOPE | BAD_ENVELOPES[fault]), "here")
 
 
 @given(st.binary(max_size=300))

@@ -60,10 +60,10 @@ def answering(*answers: tuple[int, bytes]) -> Iterator[int]:
             thread.join()
 
 
-def release(port: int, *, names_release: bool = True, roles: int = 1) -> Release:
+def release(port: int, *, names_release: bool = True, roles: int = 1, timeout_s: int = 1) -> Release:
     check = HttpAnswers(url=f"http://127.0.0.1:{port}/health", names_release=names_release)
     return World(
-        roles=tuple(Role(name=f"r{n}", health=(check,), health_timeout_s=1) for n in range(roles))
+        roles=tuple(Role(name=f"r{n}", health=(check,), health_timeout_s=timeout_s) for n in range(roles))
     ).release
 
 
@@ -121,13 +121,7 @@ def test_nobody_listening_is_a_fault() -> None:
 
 def test_a_service_that_needs_a_moment_gets_it() -> None:
     with answering((503, b""), (200, b"warming up"), (200, naming(ID))) as port:
-        assert wait_for_health(release(port).__class__(**_with_time(release(port)))) == ()
-
-
-def _with_time(given: Release) -> dict[str, object]:
-    fields = {name: getattr(given, name) for name in given.__struct_fields__}
-    role = given.roles[0]
-    return {**fields, "roles": (Role(name=role.name, health=role.health, health_timeout_s=30),)}
+        assert wait_for_health(release(port, timeout_s=30)) == ()
 
 
 def test_every_role_that_is_not_healthy_is_told() -> None:

@@ -61,7 +61,7 @@ def test_after_an_upgrade_both_releases_are_here(site: Site, world: World, tmp_p
 
 def test_a_blob_that_is_gone_is_not_listed(site: Site, world: World, tmp_path: Path) -> None:
     site.install(world.carrier(tmp_path))
-    gone = sorted(world.blobs)[0]
+    gone = min(world.blobs)
     site.server.store.path(gone).unlink()
     assert gone not in inventory.take(site.server, site.trust())["blobs"]
 

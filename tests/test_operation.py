@@ -15,10 +15,10 @@ import pytest
 
 from appliance.errors import BanipError, Incomplete, Returned, UnfitServer
 from appliance.format import HttpAnswers, Owned, Role
-from appliance.operation import carry_out_rest
+from appliance.operation import Operator, carry_out_rest
 from appliance.plan import Retire, unfinished
 from appliance.release import installed
-from tests.tiny import BROKEN_PLAY, PROJECT, Site, running_world
+from tests.tiny import BROKEN_PLAY, PROJECT, Site, running_world, wheel
 
 if TYPE_CHECKING:
     from appliance.operation import Event
@@ -96,7 +96,7 @@ def test_a_first_install_that_fails_returns_to_nothing(site: Site, world: World,
         site.install(world.carrier(tmp_path))
     assert returned.value.exit_code == 30
     assert "a broken play" in str(returned.value.seen)
-    assert site.now is site.current is site.trust().floor is None
+    assert (site.now, site.current, site.trust().floor) == (None, None, None)
     assert not owned.exists()
     assert unfinished(site.server.state.journal.entries()) is None
 
@@ -139,8 +139,6 @@ def test_an_upgrade_that_fails_returns_to_the_old_release(
 
 def spoil_controller(world: World, fault: str) -> None:
     """Give the release an appliance that ends without a word, or that cannot even be found."""
-    from tests.tiny import wheel  # noqa: PLC0415 - for this fault only
-
     program = b"import sys; print('no JSON'); sys.exit(7)\n" if fault == "appliance" else None
     files = {"appliance/__main__.py": program} if program else {"other.py": b""}
     world.wheels = {
@@ -232,10 +230,10 @@ def test_an_uninstall_cut_off_while_it_removes_is_ended_by_the_next(
 
 
 def test_there_must_be_a_plan_to_carry_out(site: Site) -> None:
-    with pytest.raises(BanipError, match="no plan"), site.server.state.lock() as lock:
-        from appliance.operation import Operator  # noqa: PLC0415 - for its shape only
-
-        carry_out_rest(Operator(site.server, site.trust(), lock, site.events.append, {}))
+    with site.server.state.lock() as lock:
+        operator = Operator(site.server, site.trust(), lock, site.events.append, {})
+        with pytest.raises(BanipError, match="no plan"):
+            carry_out_rest(operator)
 
 
 # --- Cut off at every step --------------------------------------------------------------------------------
@@ -280,7 +278,7 @@ def put_back(kept: Path, site: Site) -> None:
 def cut_everywhere(site: Site, carrier: Path, kept: Path, ends: set[str]) -> list[tuple[str, ...]]:
     """Kill at each event in turn, then run again; return the journals of the killed runs."""
     shutil.copytree(site.root, kept, symlinks=True)
-    journals = []
+    journals: list[tuple[str, ...]] = []
     old = site.now
     for kill_at in itertools.count(1):
         put_back(kept, site)
@@ -356,9 +354,8 @@ def test_an_upgrade_that_was_cut_off_is_left_when_a_rollback_is_wanted(
 
 def test_a_rollback_that_was_cut_off_and_then_fails_returns(site: Site, world: World, tmp_path: Path) -> None:
     new = world.next(version="2.0.0")
-    bundles = [site.bring_in(each.carrier(tmp_path)) for each in (world, new)]
-    for bundle in bundles:
-        site.operate(lambda operator, bundle=bundle: operator.apply(bundle))
+    site.install(world.carrier(tmp_path))
+    site.install(new.carrier(tmp_path))
 
     def stop(event: Event) -> None:
         if event.facts.get("step") == "buildenvironment":

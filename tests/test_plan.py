@@ -19,6 +19,7 @@ from appliance.plan import (
     Converge,
     Discard,
     Keep,
+    Operation,
     Plan,
     Retire,
     Switch,
@@ -61,7 +62,7 @@ OPERATIONS = st.sampled_from(["install", "upgrade", "reapply", "rollback", "retu
 
 @given(MAYBE, releases(), OPERATIONS, st.none() | st.just("demo-0.1-c0"))
 def test_a_plan_to_a_release_ends_by_keeping_it(
-    old: Release | None, new: Release, operation: Any, previous: str | None
+    old: Release | None, new: Release, operation: Operation, previous: str | None
 ) -> None:
     plan = make_plan(old, new, operation, previous=previous)
     assert plan.steps[-1] == Keep(release=new.id, previous=previous)
@@ -72,7 +73,7 @@ def test_a_plan_to_a_release_ends_by_keeping_it(
 
 
 @given(MAYBE, st.sampled_from(["return", "uninstall"]))
-def test_a_plan_to_nothing_leaves_nothing(old: Release | None, operation: Any) -> None:
+def test_a_plan_to_nothing_leaves_nothing(old: Release | None, operation: Operation) -> None:
     plan = make_plan(old, None, operation)
     assert Switch(release=None) in plan.steps
     assert (Discard() in plan.steps) == (operation == "uninstall")
@@ -82,7 +83,7 @@ def test_a_plan_to_nothing_leaves_nothing(old: Release | None, operation: Any) -
 
 @given(MAYBE, MAYBE, OPERATIONS)
 def test_exactly_what_only_the_old_release_owned_is_retired(
-    old: Release | None, new: Release | None, operation: Any
+    old: Release | None, new: Release | None, operation: Operation
 ) -> None:
     plan = make_plan(old, new, operation)
     retired = [step.owned for step in plan.steps if isinstance(step, Retire)]
@@ -94,7 +95,7 @@ def test_exactly_what_only_the_old_release_owned_is_retired(
 
 @given(MAYBE, releases(), OPERATIONS)
 def test_preparation_comes_first_and_what_is_old_goes_before_the_roles_run(
-    old: Release | None, new: Release, operation: Any
+    old: Release | None, new: Release, operation: Operation
 ) -> None:
     steps = make_plan(old, new, operation).steps
     prepared = [isinstance(step, PREPARATION) for step in steps]
@@ -106,7 +107,7 @@ def test_preparation_comes_first_and_what_is_old_goes_before_the_roles_run(
 
 @given(MAYBE, MAYBE, OPERATIONS)
 def test_no_step_stands_twice_and_the_journal_gives_back_the_same_plan(
-    old: Release | None, new: Release | None, operation: Any
+    old: Release | None, new: Release | None, operation: Operation
 ) -> None:
     plan = make_plan(old, new, operation)
     assert all(step not in plan.steps[:number] for number, step in enumerate(plan.steps))
@@ -169,7 +170,7 @@ def journal_of(plan: Plan) -> list[tuple[str, dict[str, Any]]]:
 def test_a_journal_cut_anywhere_names_the_first_step_that_is_not_done(
     old: Release | None,
     new: Release,
-    operation: Any,
+    operation: Operation,
     before: bool,  # noqa: FBT001 - hypothesis gives it
 ) -> None:
     plan = make_plan(old, new, operation)

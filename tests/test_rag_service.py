@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
 from typing import TYPE_CHECKING
 
@@ -96,5 +95,5 @@ def test_a_model_that_the_release_does_not_have_is_a_fault(folder: Path, world: 
 
 
 def test_a_sound_model_has_no_fault(folder: Path, world: World) -> None:
-    assert os.stat(folder / FILE).st_size == len(WEIGHTS)
+    assert (folder / FILE).stat().st_size == len(WEIGHTS)
     assert model_fault(folder, world.release, "tiny") is None
