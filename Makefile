@@ -70,6 +70,10 @@ check: static  ## the two-minute loop: lint, types, roles, unit tests
 test: static  ## everything: check, closed servers (root) and guests under QEMU
 	@$(PYTEST) --timeout 900
 
+.PHONY: demo
+demo: setup  ## build, sign, carry into a disposable closed server (root), install, upgrade, return, uninstall
+	@$(BIN)/python -m tests.demo
+
 .PHONY: static
 static: setup
 	@$(BIN)/ruff check

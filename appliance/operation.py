@@ -221,7 +221,8 @@ class Operator:
     def _return(self, failed: Plan) -> None:
         """Lead a failed plan back to where it came from; a failure here leaves the operation unfinished."""
         self.say(Event("return", text("returning to {release}", release=failed.old or "-")))
-        new = self._load(failed.new).release if failed.new and self._has(failed.new) else None
+        attempted = failed.new is not None and self.server.folder(failed.new).is_dir()
+        new = self._load(failed.new).release if failed.new and attempted else None
         old = self._load(failed.old) if failed.old else None
         now = installed(self.server)
         previous = now.previous if now and now.release == failed.old else None
@@ -242,8 +243,7 @@ class Operator:
 
     def _finish(self, plan: Plan, changed: int) -> Outcome:
         self.journal.append("finished", outcome=plan.operation, release=plan.new, changed=changed)
-        already = plan.operation == "reapply"
-        return Outcome(plan.new, changed, already)
+        return Outcome(plan.new, changed, already=plan.operation == "reapply")
 
     def _carry_out(self, plan: Plan, target: TrustedBundle | None, done: int) -> int:
         """Do the steps that are not done; return how many tasks of the roles changed something."""
@@ -369,9 +369,6 @@ class Operator:
         if now is None:
             raise UnfitServer(text("no release is installed"), where=self.server.root)
         return now
-
-    def _has(self, release_id: str) -> bool:
-        return self.server.folder(release_id).is_dir()
 
     def _load(self, release_id: str) -> TrustedBundle:
         return load(self.server, release_id, self.trust)

@@ -54,9 +54,7 @@ def converge(
     return Recap(listener.total("ok"), listener.total("changed"), tuple(listener.failures))
 
 
-def _run(
-    playbooks: Path, variables: Mapping[str, Any], scratch: Path, listener: _Listener
-) -> int:
+def _run(playbooks: Path, variables: Mapping[str, Any], scratch: Path, listener: _Listener) -> int:
     import ansible_runner  # noqa: PLC0415 - heavy, and only the controller environment has it
 
     run = ansible_runner.run(

@@ -91,6 +91,7 @@ def network_closed() -> Iterator[None]:
     assert not _gate.attempts, f"tried to reach {sorted(set(_gate.attempts))}"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the servers of one kind on one worker, where they share what is slow to make."""
     for item in items:

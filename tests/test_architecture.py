@@ -21,7 +21,8 @@ PROJECT = Path(__file__).parent.parent
 TIERS: tuple[frozenset[str], ...] = (
     frozenset({"text", "errors"}),
     frozenset({"format", "facts", "site"}),
-    frozenset({"durable", "verify"}),
+    frozenset({"roots", "durable"}),
+    frozenset({"verify"}),
     frozenset({"store", "journal", "media"}),
     frozenset({"state"}),
     frozenset({"environment", "host", "playbook"}),
@@ -42,7 +43,8 @@ OWNERS = {
     "vllm": None,
 }
 #: ``session`` is the voice of the server's command line: it draws the progress bar.
-COMMAND_LINES = {"build", "appliance.__main__", "appliance.session"}
+#: ``bootstrap`` is the ``__main__`` of appliance.pyz.
+COMMAND_LINES = {"build", "bundle.bootstrap", "appliance.__main__", "appliance.session"}
 
 MODULE_LINES = 400
 FUNCTION_LINES = 30

@@ -448,13 +448,15 @@ def test_a_medium_that_fails_to_read_is_unreadable_and_the_offset_is_named() -> 
 
 
 def test_a_carrier_that_shrinks_while_it_is_read_is_incomplete(world: World, tmp_path: Path) -> None:
+    world.files["models/tiny/block"] = bytes(512)  # it has no padding whose absence would tell
     path = world.carrier(tmp_path)
     with open_carrier(path) as carrier:
         bundle = verify(carrier, world.trust(), reference_time=NOW)
         carrier.check_layout(bundle.release)
         os.truncate(path, 30_000)
-        with pytest.raises(Incomplete):
-            list(carrier.blob(bundle.release.blobs[-1]))
+        for blob in bundle.release.blobs:
+            with pytest.raises(Incomplete):
+                list(carrier.blob(blob))
 
 
 def test_no_descriptor_stays_open(world: World, tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ def driven(site: Site, carrier: Path, kill_at: int) -> int:
         [sys.executable, "-c", code, site.root, carrier, str(kill_at)],
         cwd=PROJECT,
         start_new_session=True,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,  # its end is awaited, and so the end of every process that holds the lock
         check=False,
     )
     return done.returncode
@@ -299,7 +299,7 @@ def test_an_install_killed_anywhere_and_run_again_ends_in_new(
     site: Site, world: World, tmp_path: Path
 ) -> None:
     journals = cut_everywhere(site, world.carrier(tmp_path), tmp_path / "kept", {"demo-1.0.0-c1"})
-    assert len(set(journals)) >= 6
+    assert len(set(journals)) >= 4  # the release's own process runs on until the signal comes
 
 
 @pytest.mark.timeout(300)
@@ -309,7 +309,7 @@ def test_an_upgrade_killed_anywhere_and_run_again_ends_in_new(
     site.install(world.carrier(tmp_path))
     new = world.next(version="2.0.0")
     journals = cut_everywhere(site, new.carrier(tmp_path), tmp_path / "kept", {"demo-2.0.0-c2"})
-    assert len(set(journals)) >= 6
+    assert len(set(journals)) >= 4  # the release's own process runs on until the signal comes
 
 
 @pytest.mark.slow
@@ -335,7 +335,10 @@ def test_a_journal_cut_after_any_entry_is_gone_on_with_and_ends_in_new(
         journal.write_bytes(b"".join(lines[:count]))
         if count < len(lines) - 2:  # before the release was marked good
             (site.server.state.folder / "installed.json").unlink(missing_ok=True)
+        site.events.clear()
         site.install(carrier)
+        went_on = "an earlier run was cut off here: going on with it" in [str(e.words) for e in site.events]
+        assert went_on == (2 <= count < len(lines) - 2)
         assert site.now == site.answers == site.current == "demo-1.0.0-c1"
         assert unfinished(site.server.state.journal.entries()) is None
 

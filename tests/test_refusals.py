@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from appliance.format import CHUNK_BYTES, blob_member, member_header, padding_bytes
+from appliance.format import blob_member, member_header, padding_bytes
 from bundle import keys, pack, sign
 from tests.carried import PASSPHRASE
 from tests.closed_server import closed_server
@@ -60,11 +60,11 @@ def flip(member: str, *, header: bool = False, inside: int = 40) -> Callable[[Me
     return make
 
 
-def flip_big_blob(media: Media, path: Path) -> None:
-    release = pack.inspect(media.second).release
-    blob = max(release.blobs, key=lambda one: one.size_bytes)
-    assert blob.size_bytes > CHUNK_BYTES
-    flip(blob_member(blob.sha256), inside=CHUNK_BYTES + 5)(media, path)
+def flip_new_blob(media: Media, path: Path) -> None:
+    """Flip in a blob that the server lacks: what it has already is not read from the medium."""
+    old = {blob.sha256 for blob in pack.inspect(media.first).release.blobs}
+    new = [blob for blob in pack.inspect(media.second).release.blobs if blob.sha256 not in old]
+    flip(blob_member(max(new, key=lambda one: one.size_bytes).sha256))(media, path)
 
 
 def flip_end(media: Media, path: Path) -> None:
@@ -162,7 +162,7 @@ ATTACKS = (
     Attack("a flipped byte in the room", 11, flip("room")),
     Attack("a flipped byte in release.json", 11, flip("release.json")),
     Attack("a flipped byte in chunks.bin", 11, flip("chunks.bin", inside=5)),
-    Attack("a flipped byte in a blob", 11, flip_big_blob),
+    Attack("a flipped byte in a blob", 11, flip_new_blob),
     Attack("a flipped byte in the header of the targets", 11, flip("targets.json", header=True)),
     Attack("a flipped byte in the header of a blob", 11, flip_first_blob_header),
     Attack("a flipped byte in the end", 11, flip_end),
