@@ -15,11 +15,11 @@ import msgspec
 
 from appliance import inventory
 from appliance.errors import BadInput, BanipError, UnfitServer, Untrusted
-from appliance.operation import Event, StepFailed, carry_out_rest
+from appliance.operation import StepFailed, carry_out_rest
 from appliance.plan import plan_for
 from appliance.release import DEFAULT_ROOT, Server, installed, load
 from appliance.session import Session
-from appliance.text import choose_language, text
+from appliance.text import Event, choose_language, text
 from appliance.verify import first_trust
 
 if TYPE_CHECKING:

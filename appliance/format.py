@@ -119,6 +119,9 @@ class Tolerated(Value, frozen=True):
     below: PackageVersion | None = None
 
 
+_OWN_FOLDERS = ("/var/lib/banip", "/var/log/banip", "/etc/banip")
+
+
 class Owned(Value, frozen=True):
     """Everything that a role leaves on the host, so that return and uninstall need no role to run."""
 
@@ -128,10 +131,10 @@ class Owned(Value, frozen=True):
     nftables: tuple[AccountName, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a path that does not carry Banip's name: removal must not reach what is not ours."""
+        """Refuse a path that removal must not reach: what is not ours, and Banip's own root and logs."""
         for path in self.paths:
-            if "banip" not in path:
-                _fail(f"the path {path} does not carry banip in its name")
+            if "banip" not in path or path in _OWN_FOLDERS or path.startswith(_OWN_FOLDERS[0] + "/"):
+                _fail(f"the path {path} is not a role's to own")
 
 
 class UnitActive(Value, frozen=True, tag="unit", tag_field="kind"):

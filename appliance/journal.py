@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
-STARTED, PLANNED, FINISHED = "started", "planned", "finished"
 
 
 class Entry(Value, frozen=True):
@@ -58,14 +57,6 @@ class Journal:
     def entries(self) -> tuple[Entry, ...]:
         """Return every whole line, oldest first; ``Tampered`` where the chain is broken."""
         return _chain(self._content(), self._path)[0]
-
-    def unfinished(self) -> tuple[Entry, ...] | None:
-        """Return the lines of an operation that was started or planned and never finished."""
-        entries = self.entries()
-        finished = [index for index, entry in enumerate(entries) if entry.event == FINISHED]
-        rest = entries[finished[-1] + 1 if finished else 0 :]
-        begun = [index for index, entry in enumerate(rest) if entry.event in {STARTED, PLANNED}]
-        return rest[begun[0] :] if begun else None
 
     def set_aside_if_damaged(self) -> None:
         """Rename a broken journal, for whoever investigates, and say so in the first line of a new one."""

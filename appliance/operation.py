@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,6 +21,7 @@ from appliance.environment import build_environment
 from appliance.errors import BanipError, Incomplete, Returned, UnfitServer
 from appliance.host import CLEAN_ENVIRONMENT, retire, wait_for_health
 from appliance.plan import (
+    FORWARD,
     PREPARATION,
     Assemble,
     BuildEnvironment,
@@ -38,7 +40,7 @@ from appliance.plan import (
 )
 from appliance.playbook import converge
 from appliance.release import Installed, assemble, installed, keep, load, role_variables, switch
-from appliance.text import text
+from appliance.text import Event, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,17 +48,7 @@ if TYPE_CHECKING:
     from appliance.format import Release
     from appliance.release import Server
     from appliance.state import Lock
-    from appliance.text import Text
     from appliance.verify import Trust, TrustedBundle
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that an operator may want to see while it happens."""
-
-    name: str
-    words: Text
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +61,6 @@ class Outcome:
 
 
 #: Operations that lead to another release, and back if they fail or nobody wants them any more.
-FORWARD = ("install", "upgrade", "reapply")
 
 
 class StepFailed(Exception):
@@ -116,8 +107,11 @@ class Operator:
 
     def rollback(self) -> Outcome:
         """Go back to the release before, out of what is on the disk."""
+        left = unfinished(self.journal.entries())
         self.settle(None)
         now = self._installed()
+        if left is not None and left.leads_back_to(now.release):
+            return Outcome(now.release, 0)  # leaving the run that was cut off was the way back
         if now.previous is None:
             raise UnfitServer(
                 text("there is no release to roll back to"),
@@ -336,7 +330,8 @@ class Operator:
     def _converge(self, step: Converge) -> int:
         release = self._load(step.release).release
         make_folder(self.server.logs, mode=0o750)
-        make_folder(self.server.data, mode=0o755)
+        make_folder(self.server.data)
+        self.server.data.chmod(0o755)  # an uninstall had closed it
         recap = converge(
             self.server.folder(release.id),
             role_variables(self.server, release, self.variables),
@@ -359,6 +354,8 @@ class Operator:
         if self.server.data.exists():
             # The accounts that owned these files are gone: nobody else may inherit their numbers' files.
             self.server.data.chmod(0o700)
+        with suppress(OSError):  # not there, or in use by the run of appliance.pyz that does this
+            (self.server.root / "first-contact").rmdir()
         sync_folder(self.server.root)
 
     def _announce(self, step: Step) -> None:

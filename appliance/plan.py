@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 Operation = Literal["install", "upgrade", "reapply", "rollback", "return", "uninstall"]
 
 
+#: Operations that bring a release in; the others lead back or away.
+FORWARD = ("install", "upgrade", "reapply")
+
+
 class Assemble(Value, frozen=True, tag="assemble", tag_field="step"):
     """Put the release folder together out of hardlinks into the store."""
 
@@ -171,6 +175,12 @@ class Unfinished:
     operation: str
     plan: Plan | None
     done: int
+
+    def leads_back_to(self, release: str) -> bool:
+        """Tell whether leaving or completing this operation has gone back to that release."""
+        if self.plan is None or self.plan.operation == "reapply":
+            return False
+        return release == (self.plan.old if self.plan.operation in FORWARD else self.plan.new)
 
 
 def unfinished(entries: Iterable[Entry]) -> Unfinished | None:

@@ -6,17 +6,22 @@ running Python, nothing is looked up anywhere else, and nothing is left in a hom
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from appliance.durable import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+LEFTOVER_TIMEOUT_S = 10
 _FAILED = {"runner_on_failed", "runner_on_unreachable"}
 
 
@@ -42,6 +47,7 @@ def converge(
     ``scratch`` holds Ansible's temporary files and is removed; ``log`` gets the whole output, appended;
     ``progress`` gets each task's name. A failed task is in the recap, not an exception.
     """
+    _end_leftovers(scratch)
     shutil.rmtree(scratch, ignore_errors=True)
     make_folder(scratch, mode=0o700)
     listener = _Listener(log, progress)
@@ -52,6 +58,19 @@ def converge(
     if status != 0 and not listener.failures:
         listener.failures.append(f"ansible-playbook ended with {status}: see {log}")
     return Recap(listener.total("ok"), listener.total("changed"), tuple(listener.failures))
+
+
+def _end_leftovers(scratch: Path) -> None:
+    """Kill what a killed run left at work: Ansible has a session of its own and survives its parent.
+
+    Known by the scratch folder on its command line; two Ansibles must not change one host at a time.
+    """
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if process.pid != os.getpid() and any(str(scratch) in word for word in words):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+                process.wait(timeout=LEFTOVER_TIMEOUT_S)
 
 
 def _run(playbooks: Path, variables: Mapping[str, Any], scratch: Path, listener: _Listener) -> int:

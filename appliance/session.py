@@ -13,13 +13,13 @@ import msgspec
 from appliance.errors import BanipError, Tampered, UnfitServer, Untrusted
 from appliance.facts import read_facts
 from appliance.media import open_carrier
-from appliance.operation import Event, Operator
+from appliance.operation import Operator
 from appliance.preflight import examine
 from appliance.release import floor_of, good_bundles
 from appliance.site import read_site
 from appliance.state import reference_time, utc_now
 from appliance.store import Progress, import_bundle
-from appliance.text import text
+from appliance.text import Event, text
 from appliance.verify import first_trust, verify
 
 if TYPE_CHECKING:

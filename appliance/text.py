@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +42,15 @@ class Text:
 def text(template: str, /, **values: object) -> Text:
     """Make a ``Text``: ``template`` in ``str.format`` form, English, a literal."""
     return Text(template, values)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that an operator may want to see while it happens."""
+
+    name: str
+    words: Text
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def choose_language(environment: Mapping[str, str] = os.environ) -> Language:

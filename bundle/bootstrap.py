@@ -38,6 +38,7 @@ _VECTOR = {
 def main() -> None:
     """Check the ground, unpack, test, and run the appliance; leave nothing behind."""
     sys.dont_write_bytecode = True
+    os.umask(0o022)  # services must reach what is installed below the root that this makes
     if not sys.flags.isolated:
         _refuse(
             BAD_INPUT,

@@ -9,7 +9,6 @@ from appliance.format import sha256_hex
 from bundle.index import masked
 from bundle.lock import LockedImage, Unlocked
 
-_REGISTRY = "docker.io"  # what every client means by a name without a registry
 _TIMEOUT_S = 60
 
 
@@ -21,10 +20,10 @@ def lock_image(
     skopeo = shutil.which("skopeo")
     if skopeo is None:
         return tried
-    for registry in registries or (_REGISTRY,):
-        found = _inspect(
-            skopeo, f"docker://{registry.partition('://')[2] or registry}/{reference}", architecture
-        )
+    # Without a registry the client's own default serves.
+    addresses = [f"docker://{name.partition('://')[2] or name}/{reference}" for name in registries]
+    for address in addresses or [f"docker://{reference}"]:
+        found = _inspect(skopeo, address, architecture)
         if isinstance(found, bytes):
             return LockedImage(name=name, reference=reference, manifest=sha256_hex(found))
         tried = Unlocked(kind="image", name=f"{name} ({reference})", reason=found)

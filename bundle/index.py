@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bundle.manifest import Sources
 
-_DEFAULT = "https://pypi.org/simple"  # pip's own default, for a manifest that names only further indexes
+_DEFAULT = ""  # no address named: the client's own default index
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
 #: What must not leak from the caller's shell into a resolution that the sources decide.
 _UV_CHOICES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
@@ -27,7 +27,7 @@ _UV_CHOICES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_U
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Indexes and folders of wheels; ``index`` is None where no index is to be asked."""
+    """Indexes and folders of wheels; ``index`` is None where none may be asked, "" for their own default."""
 
     index: str | None
     extra_indexes: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class Index:
         environment |= {"UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
         # As for pip, all indexes are one: the best version wins, wherever it lies.
         environment["UV_INDEX_STRATEGY"] = "unsafe-best-match"
-        if self.index is not None:
+        if self.index:
             environment["UV_DEFAULT_INDEX"] = self.index
         if self.extra_indexes:
             environment["UV_INDEX"] = " ".join(self.extra_indexes)
@@ -65,7 +65,7 @@ class Index:
         environment |= {"PIP_NO_INPUT": "1", "NO_COLOR": "1"}
         if self.index is None:
             environment["PIP_NO_INDEX"] = "1"
-        else:
+        elif self.index:
             environment["PIP_INDEX_URL"] = self.index
         if self.extra_indexes:
             environment["PIP_EXTRA_INDEX_URL"] = " ".join(self.extra_indexes)

@@ -1,9 +1,8 @@
 """``make demo``: build, sign, carry in, install, upgrade, fail and return, roll back, uninstall, as typed.
 
 Everything is real: wheels from the index, throw-away keys (2 of 3), a disposable closed server that boots
-systemd and has no way out. Root is needed for that server alone; without it the demo stops after the bundle is
-verified,
-imported into a private root and planned, and says what it left out.
+systemd and has no way out. Root is needed for that server alone; without it the demo stops after the
+bundle is verified, imported into a private root and planned, and says what it left out.
 """
 
 from __future__ import annotations

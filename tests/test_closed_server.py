@@ -167,9 +167,9 @@ def test_kill_group_reaches_what_has_left_the_session(server: ClosedServer) -> N
 def test_files_and_folders_are_copied_in_and_out(server: ClosedServer, stick: Path, tmp_path: Path) -> None:
     server.copy_in(stick / "bundle", "/root/secret", 0o600)
     assert server.exec("stat", "-c", "%a %u %g", "/root/secret").stdout == "600 0 0\n"
-    server.copy_in(stick, "/opt/folder")
-    assert server.exec("/opt/folder/tool").stdout == "executed\n"
-    server.copy_out("/opt/folder", tmp_path / "back")
+    server.copy_in(stick, "/srv/folder")
+    assert server.exec("/srv/folder/tool").stdout == "executed\n"
+    server.copy_out("/srv/folder", tmp_path / "back")
     assert (tmp_path / "back/bundle").read_text() == "brought in\n"
     server.copy_out("/root/secret", tmp_path / "file")
     assert (tmp_path / "file").read_text() == "brought in\n"

@@ -157,7 +157,7 @@ def test_a_link_is_removed_and_what_it_points_at_stays(tmp_path: Path) -> None:
 
 
 def test_a_path_without_banips_name_cannot_even_be_owned() -> None:
-    with pytest.raises(ValueError, match="does not carry banip"):
+    with pytest.raises(ValueError, match="is not a role's to own"):
         Owned(paths=("/etc/passwd",))
 
 

@@ -159,6 +159,16 @@ def test_uninstall_leaves_only_data_state_and_logs(media: Media) -> None:
         assert {path.split("/")[4] for path in home} <= {"data", "state", "first-contact"}
 
 
+def test_a_server_that_was_uninstalled_can_be_installed_again_but_not_with_less(
+    server: ClosedServer, media: Media
+) -> None:
+    appliance(server, "upgrade", f"/media/usb/{media.second.name}")
+    appliance(server, "uninstall", "--yes")
+    assert by_pyz(server, "install", f"/media/usb/{media.first.name}", check=False).returncode == 10
+    by_pyz(server, "install", f"/media/usb/{media.second.name}")
+    assert answer(server)["release"] == V2
+
+
 def test_status_and_inventory_name_what_is_there(server: ClosedServer) -> None:
     status = result(appliance(server, "--json", "status"))["result"]
     assert (status["release"], status["units"]) == (V1, {"banip-api.service": "active"})

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.errors import Tampered, Untrusted
-from appliance.operation import Event
 from appliance.release import assemble, keep
 from appliance.session import Session
 from appliance.state import FirstContact
-from appliance.text import text
+from appliance.text import Event, text
 from tests.tiny import Site
 from tests.world import Generation, World, key
 

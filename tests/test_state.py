@@ -494,23 +494,3 @@ def test_parent_and_child_write_one_journal(state: State, tmp_path: Path) -> Non
         )
         state.journal.append("finished", by="parent")
     assert [entry.facts["by"] for entry in state.journal.entries()] == ["parent", "child", "parent"]
-
-
-@pytest.mark.parametrize(
-    ("events", "expected"),
-    [
-        ("", None),
-        ("refused", None),
-        ("started", "started"),
-        ("started finished", None),
-        ("started finished refused", None),
-        ("started planned done", "started planned done"),
-        ("refused planned done refused", "planned done refused"),
-        ("started finished started done", "started done"),
-    ],
-)
-def test_an_operation_without_an_end_is_found(journal: Journal, events: str, expected: str | None) -> None:
-    for event in events.split():
-        journal.append(event)
-    found = journal.unfinished()
-    assert (" ".join(entry.event for entry in found) if found else None) == expected

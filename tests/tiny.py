@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.media import open_carrier
-from appliance.operation import Event, Operator
+from appliance.operation import Operator
 from appliance.release import Server, installed
 from appliance.state import FirstContact
 from appliance.store import import_bundle
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from appliance.operation import Outcome
+    from appliance.text import Event
     from appliance.verify import Trust, TrustedBundle
 
 PROJECT = Path(__file__).parent.parent
