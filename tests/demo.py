@@ -47,7 +47,7 @@ class Transcript:
     def command(self, argv: tuple[object, ...], done: subprocess.CompletedProcess[str]) -> None:
         """Show a command, what it said and, where it is not 0, its exit code."""
         self.say(f"$ {shlex.join(map(str, argv))}")
-        for line in (done.stdout + done.stderr).splitlines():
+        for line in (done.stderr + done.stdout).splitlines():  # how it went, then how it ended
             self.say(line)
         if done.returncode:
             self.say(f"[exit {done.returncode}]")
@@ -71,19 +71,21 @@ class OnlineSide:
         for change in (VERSION_3_UNHEALTHY, VERSION_2):
             workshop.build(change, stick)
         workshop.restore(VERSION_1)
-        manifest = Path("manifests/minimal.yaml")
-        key, words = workshop.keys / "release-1.pem", workshop.passphrase
-        bundle = stick / "minimal-1.0.0.tar"
+        # Relative to the workshop, as a person would type them.
+        manifest, keys, words = Path("manifests/minimal.yaml"), Path("keys"), Path("passphrase")
+        out = Path(os.path.relpath(stick, workshop.folder))
+        bundle = out / "minimal-1.0.0.tar"
         shown.heading("Online: names become digests, content is collected, one bundle is built and signed")
         self.type("check", manifest)
         self.type("lock", manifest)
         self.type("collect", manifest)
-        self.type("build", manifest, "--keys", workshop.keys, "--out", stick)
-        self.type("sign", bundle, "--key", key, "--passphrase-file", words)
-        self.type("verify", bundle, "--keys", workshop.keys)
+        self.type("build", manifest, "--keys", keys, "--out", out)
+        self.type("sign", bundle, "--key", keys / "release-1.pem", "--passphrase-file", words)
+        self.type("verify", bundle, "--keys", keys)
         shown.heading("The paper that travels apart from the stick")
         self.type("packet", bundle)
-        return Media(stick, workshop, bundle, stick / "minimal-1.1.0.tar", stick / "minimal-1.2.0.tar")
+        names = (f"minimal-{change.version}.tar" for change in (VERSION_1, VERSION_2, VERSION_3_UNHEALTHY))
+        return Media(stick, workshop, *(stick / name for name in names))
 
 
 class OnSite:
