@@ -168,10 +168,10 @@ def test_equal_environments_have_one_digest_and_others_another(world: World) -> 
 
 def test_a_role_owns_only_paths_that_carry_the_name() -> None:
     assert Owned(paths=("/etc/banip/site.yaml",)).paths
-    with pytest.raises(ValueError, match="not a role.s to own"):
+    with pytest.raises(ValueError, match="to own"):
         Owned(paths=("/etc/ssh",))
     for path in ("/var/lib/banip", "/var/lib/banip/data", "/etc/banip"):
-        with pytest.raises(ValueError, match="not a role.s to own"):
+        with pytest.raises(ValueError, match="to own"):
             Owned(paths=(path,))
 
 

@@ -16,12 +16,18 @@ import signal
 import subprocess
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
+
+import psutil
 
 from tests.closed_server.interface import ClosedServerError
 
 PREFIX = "banip-server-"
 NAMESPACES = Path("/run/netns")
+#: A file system in memory: nothing to wait for at each sync, nothing left after a restart of the machine.
+MEMORY = Path("/dev/shm")  # noqa: S108 - folders in it are 0700 and unpredictable, as in the temporary one
+MEMORY_NEEDED_BYTES = 8 * 1024**3
 
 
 def run(*argv: str | Path, timeout_s: float = 120) -> str:
@@ -62,6 +68,16 @@ def mounts_under(folder: Path) -> list[str]:
     return [point for point in reversed(points) if Path(point).is_relative_to(folder)]
 
 
+@cache
+def _shelf(*, in_memory: bool) -> Path:
+    """Return where folders are made; decided once a run: a snapshot is a rename within one file system."""
+    if in_memory and MEMORY.is_dir():
+        available = psutil.virtual_memory().available
+        if min(available, shutil.disk_usage(MEMORY).free) >= MEMORY_NEEDED_BYTES:
+            return MEMORY
+    return Path(tempfile.gettempdir())
+
+
 class Holding:
     """One server's folder and every name derived from its token; `close` removes all of them."""
 
@@ -73,11 +89,11 @@ class Holding:
         self.children: list[subprocess.Popen[bytes]] = []
 
     @classmethod
-    def claim(cls) -> Holding:
-        """Make a new one; it is removed at exit if nobody closed it."""
+    def claim(cls, *, in_memory: bool = False) -> Holding:
+        """Make a new one, in memory where that is wanted and there is room; it is removed at exit at last."""
         # Locked before it gets the name that `sweep` looks for, so that no other run can mistake it for an
         # orphan.
-        fresh = Path(tempfile.mkdtemp(prefix="banip-new-"))
+        fresh = Path(tempfile.mkdtemp(prefix="banip-new-", dir=_shelf(in_memory=in_memory)))
         lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(lock, fcntl.LOCK_EX)
         folder = fresh.rename(
@@ -145,7 +161,8 @@ class Holding:
 def sweep() -> list[str]:
     """Remove what runs that were killed left behind; returns their tokens."""
     swept = []
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    shelves = {_shelf(in_memory=False), MEMORY}
+    for folder in [folder for shelf in shelves for folder in shelf.glob(f"{PREFIX}*")]:
         with contextlib.suppress(FileNotFoundError):
             if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
                 continue

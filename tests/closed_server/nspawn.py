@@ -80,7 +80,8 @@ class NspawnServer(Commands):
 
         A fresh one gets an identity, a snapshot's copy keeps what it had.
         """
-        holding = Holding.claim()
+        # Its disk is a container's: a missing fsync cannot be seen there, so it may lie in memory.
+        holding = Holding.claim(in_memory=True)
         try:
             server = cls(holding, base)
             server._lay(base, fresh=fresh)
@@ -208,7 +209,7 @@ class NspawnServer(Commands):
         """
         self.shut_down()
         run("umount", self._disk)
-        frozen = Holding.claim().folder
+        frozen = Holding.claim(in_memory=True).folder
         upper, var = self._upper.rename(frozen / "upper"), self._var.rename(frozen / "var")
         snapshot = Snapshot((upper, *self._base.layers), var)
         self._stack(snapshot)
