@@ -67,8 +67,12 @@ check: static  ## the two-minute loop: lint, types, roles, unit tests
 	@$(PYTEST) -m "$(UNIT)" --timeout 120
 
 .PHONY: test
-test: static  ## everything: check, closed servers (root) and guests under QEMU
-	@$(PYTEST) --timeout 900
+test: static  ## check, closed servers (root) and guests under QEMU; of what is slow a sample
+	@$(PYTEST) -m "not slow" --timeout 900
+
+.PHONY: test-slow
+test-slow: static  ## what `make test` leaves out: every fault at every step, the guest's whole contract
+	@$(PYTEST) -m slow --timeout 900
 
 .PHONY: demo
 demo: setup  ## build, sign, carry into a disposable closed server (root), install, upgrade, return, uninstall

@@ -93,11 +93,15 @@ def network_closed() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the servers of one kind on one worker, where they share what is slow to make."""
+    """Keep a module's servers on one worker, where they share what is slow to make; guests all on one.
+
+    Two emulated guests at a time on two cores would only wait for each other.
+    """
     for item in items:
-        for mark in BACKENDS:
-            if item.get_closest_marker(mark):
-                item.add_marker(pytest.mark.xdist_group(mark))
+        if item.get_closest_marker("qemu"):
+            item.add_marker(pytest.mark.xdist_group("qemu"))
+        elif item.get_closest_marker("server"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

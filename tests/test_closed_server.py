@@ -353,7 +353,6 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_nothing_else() -> Non
 
 
 @pytest.mark.qemu
-@pytest.mark.slow
 def test_a_power_cut_keeps_what_was_flushed_and_nothing_else(snapshot: Snapshot) -> None:
     with closed_server("qemu", base=snapshot, clock="2031-05-01T12:00:00") as guest:
         assert guest.exec("date", "+%Y-%m-%d").stdout == "2031-05-01\n"
@@ -380,7 +379,6 @@ def test_a_power_cut_keeps_what_was_flushed_and_nothing_else(snapshot: Snapshot)
 
 
 @pytest.mark.qemu
-@pytest.mark.slow
 def test_a_guest_has_its_own_kernel_settings_audit_and_modules() -> None:
     with closed_server("qemu") as guest:
         name = token(guest)

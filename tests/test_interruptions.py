@@ -18,7 +18,9 @@ pytestmark = [pytest.mark.server, pytest.mark.network]
 
 #: Lines that an operation writes before its last one: imported, started, planned, and its seven steps.
 STEPS = range(1, 11)
+#: The lines of an upgrade that fails its health gate, from the failure on, and of the return from it.
 RETURN_STEPS = range(10, 20)
+SAMPLE = {12, 17}
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -63,7 +65,9 @@ def test_after_a_killed_upgrade_rollback_brings_the_old_release(
         assert answer(server)["release"] == V1
 
 
-@pytest.mark.parametrize("step", RETURN_STEPS)
+@pytest.mark.parametrize(
+    "step", [pytest.param(n, marks=() if n in SAMPLE else pytest.mark.slow) for n in RETURN_STEPS]
+)
 def test_a_return_killed_at_a_step_is_completed_by_the_next_run(
     step: int, media: Media, installed: Snapshot
 ) -> None:

@@ -233,7 +233,6 @@ def test_where_no_source_is_named_pip_says_where(
     assert locked(project).unlocked == ()
 
 
-@pytest.mark.slow
 @pytest.mark.network
 def test_the_real_project_builds_the_same_wheel_twice(tmp_path: Path) -> None:
     from bundle.index import find_index  # noqa: PLC0415 - beside the one test that needs the index
@@ -251,7 +250,6 @@ def test_a_local_project_builds_the_same_wheel_twice(project: TinyProject, tmp_p
     assert file_sha256(first) == file_sha256(second)
 
 
-@pytest.mark.slow
 @pytest.mark.network
 def test_the_large_manifest_locks_what_the_index_has_and_lists_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

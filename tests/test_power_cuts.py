@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.qemu, pytest.mark.network]
 #: imported, planned, release folder, first environment, switched: each a moment of another kind of write.
 LINES = (1, 3, 4, 5, 7)
 _POLLS = 3000
+_HANG_UP_S = 60
 
 _LYING_BLOBS = """
 import hashlib, pathlib
@@ -43,6 +44,7 @@ def test_after_a_power_cut_the_old_release_or_the_new_one_answers_and_the_upgrad
         _wait_for_line(guest, start + line)
         assert upgrade.poll() is None
         guest.power_cut()
+        upgrade.communicate(timeout=_HANG_UP_S)  # its line is dead; this closes our end
         with guest.as_nspawn() as server:
             server.insert_medium(media.folder)
             # A line that was seen may have been read before its own fsync was through; the one before not.
