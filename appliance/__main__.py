@@ -139,7 +139,7 @@ def preflight(session: Session, bundle: Path, accept_expired: str | None) -> Non
     with session.judged(bundle, accept_expired) as (trusted, _carrier):
         release = trusted.release
         for finding in session.findings(release):
-            session.say(Event("finding", finding.happened, {"id": finding.id, "level": finding.level}))
+            session.say(Event("finding", finding.describe(), {"id": finding.id, "level": finding.level}))
         session.require_fit(release)
         session.result(text("this server can take {release}", release=release.id), {"release": release.id})
 
@@ -233,7 +233,10 @@ def rollback(session: Session) -> None:
     """
     with session.server.state.lock() as lock:
         outcome = session.operator(session.trust(), lock).rollback()
-    session.result(text("back on {release}", release=outcome.release), asdict(outcome))
+    words = text("nothing was installed before: the server is back to that")
+    if outcome.release is not None:
+        words = text("back on {release}", release=outcome.release)
+    session.result(words, asdict(outcome))
 
 
 @cli.command()

@@ -29,6 +29,7 @@ class Status:
     counter: int | None
     units: dict[str, str]
     cut_off: str | None
+    at_work: str | None
     store_bytes: int
     free_bytes: int
 
@@ -39,6 +40,8 @@ class Status:
         if self.previous:
             yield text("rollback goes to {release}", release=self.previous)
         yield text("store: {used} bytes, free: {free} bytes", used=self.store_bytes, free=self.free_bytes)
+        if self.at_work:
+            yield text("a run of {operation} is at work now", operation=self.at_work)
         if self.cut_off:
             yield text(
                 "a run of {operation} was cut off: run it again, or run `appliance rollback`",
@@ -62,14 +65,17 @@ def status(server: Server, trust: Trust) -> Status:
     """Read the status; nothing is changed."""
     now = installed(server)
     bundle = load(server, now.release, trust) if now else None
+    busy = server.state.is_busy()  # asked first: a run that ends in between must not look cut off
     left = unfinished(server.state.journal.entries())
+    operation = left.operation if left else None
     usage = server.store.usage()
     return Status(
         release=now.release if now else None,
         previous=now.previous if now else None,
         counter=trust.floor.counter if trust.floor else None,
         units={unit: unit_state(unit) for unit in owned_by(bundle.release).units} if bundle else {},
-        cut_off=left.operation if left else None,
+        cut_off=None if busy else operation,
+        at_work=operation if busy else None,
         store_bytes=usage.blob_bytes,
         free_bytes=usage.free_bytes,
     )

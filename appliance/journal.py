@@ -129,6 +129,7 @@ def _broken(path: Path, line: int) -> Tampered:
         where=path,
         seen=text("line {number} does not follow the line before it", number=line),
         remedy=text(
-            "compare the digest on the paper again, then run: appliance adopt (it keeps the damaged file)"
+            "compare the digest on the paper again, then run: python3 -I appliance.pyz adopt; "
+            "it keeps the damaged file"
         ),
     )

@@ -46,8 +46,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from appliance.format import Release
+    from appliance.journal import Journal
     from appliance.release import Server
     from appliance.state import Lock
+    from appliance.text import Language
     from appliance.verify import Trust, TrustedBundle
 
 
@@ -72,23 +74,21 @@ class StepFailed(Exception):
         self.faults = faults
 
 
+@dataclass(frozen=True, slots=True)
 class Operator:
-    """Carries out plans on one server, under its lock."""
+    """Carries out plans on one server, under its lock; ``variables`` are the site's."""
 
-    def __init__(
-        self,
-        server: Server,
-        trust: Trust,
-        lock: Lock,
-        say: Callable[[Event], None],
-        variables: Mapping[str, Any],
-    ) -> None:
-        self.server = server
-        self.trust = trust
-        self.lock = lock
-        self.say = say
-        self.variables = variables
-        self.journal = server.state.journal
+    server: Server
+    trust: Trust
+    lock: Lock
+    say: Callable[[Event], None]
+    variables: Mapping[str, Any]
+    language: Language = "en"
+
+    @property
+    def journal(self) -> Journal:
+        """The server's journal."""
+        return self.server.state.journal
 
     # --- Operations ------------------------------------------------------------------------------------
 
@@ -109,9 +109,11 @@ class Operator:
         """Go back to the release before, out of what is on the disk."""
         left = unfinished(self.journal.entries())
         self.settle(None)
+        before = installed(self.server)
+        if left is not None and left.leads_back_to(before.release if before else None):
+            # Leaving the run that was cut off was the way back.
+            return Outcome(before.release if before else None, 0)
         now = self._installed()
-        if left is not None and left.leads_back_to(now.release):
-            return Outcome(now.release, 0)  # leaving the run that was cut off was the way back
         if now.previous is None:
             raise UnfitServer(
                 text("there is no release to roll back to"),
@@ -214,7 +216,10 @@ class Operator:
 
     def _return(self, failed: Plan) -> None:
         """Lead a failed plan back to where it came from; a failure here leaves the operation unfinished."""
-        self.say(Event("return", text("returning to {release}", release=failed.old or "-")))
+        words = text("returning to the state without a release")
+        if failed.old is not None:
+            words = text("returning to {release}", release=failed.old)
+        self.say(Event("return", words))
         attempted = failed.new is not None and self.server.folder(failed.new).is_dir()
         new = self._load(failed.new).release if failed.new and attempted else None
         old = self._load(failed.old) if failed.old else None
@@ -274,8 +279,6 @@ class Operator:
 
         return progress
 
-    # --- Steps of the release itself ---------------------------------------------------------------------
-
     def _hand_over(self, release: Release, step: Step) -> int:
         """Let the release's own appliance do the rest of the plan; it journals every step itself."""
         changed, faults = 0, ()
@@ -298,7 +301,7 @@ class Operator:
         argv = [str(self.server.python(release)), "-I", "-m", "appliance", "--root", str(self.server.root)]
         try:
             return subprocess.Popen(
-                [*argv, "--json", "carry-out", "--lock-descriptor", str(lock)],
+                [*argv, "--json", "--lang", self.language, "carry-out", "--lock-descriptor", str(lock)],
                 env=CLEAN_ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -320,7 +323,7 @@ class Operator:
         elif isinstance(step, CheckHealth):
             faults = wait_for_health(self._load(step.release).release)
             if faults:
-                raise StepFailed(step, tuple(map(str, faults)))
+                raise StepFailed(step, tuple(fault.render(self.language) for fault in faults))
         elif isinstance(step, Keep):
             keep(self.server, self._load(step.release), step.previous)
         elif isinstance(step, Discard):

@@ -176,7 +176,7 @@ class Unfinished:
     plan: Plan | None
     done: int
 
-    def leads_back_to(self, release: str) -> bool:
+    def leads_back_to(self, release: str | None) -> bool:
         """Tell whether leaving or completing this operation has gone back to that release."""
         if self.plan is None or self.plan.operation == "reapply":
             return False

@@ -38,6 +38,19 @@ class Finding:
     seen: object = None
     remedy: Text | None = None
 
+    def describe(self) -> Text:
+        """Say the answer in one line: how it went, what was asked, and what was found."""
+        level = {"ok": text("good"), "warn": text("warning"), "block": text("fails")}[self.level]
+        if self.level == "ok":
+            return text("[{level}] {check}", level=level, check=self.happened)
+        return text(
+            "[{level}] {check}: expected {expected}, seen {seen}",
+            level=level,
+            check=self.happened,
+            expected=self.expected,
+            seen=text("unknown") if self.seen is None else self.seen,
+        )
+
 
 def examine(release: Release, facts: Facts, needs_bytes: int) -> tuple[Finding, ...]:
     """Return one finding or more for each check, in a fixed order.

@@ -55,6 +55,7 @@ class Installed(Value, frozen=True):
 
     release: str
     previous: str | None = None
+    release_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +117,24 @@ def installed(server: Server) -> Installed | None:
         raw = _installed_file(server).read_bytes()
     except FileNotFoundError:
         return None
-    return decode_json(raw, Installed, "installed.json")
+    try:
+        return decode_json(raw, Installed, "installed.json")
+    except Tampered as error:
+        raise Tampered(
+            text("a file of this server's state is damaged"),
+            where=_installed_file(server),
+            seen=error.seen,
+            remedy=text("move this file away, then run install again with the bundle of the release in use"),
+        ) from error
 
 
 def keep(server: Server, bundle: TrustedBundle, previous: str | None) -> None:
     """Mark a release good: the counter first, then the record, so that a cut between them is harmless."""
     server.state.keep(floor_of(bundle))
     write_file(server.folder(bundle.release.id) / GOOD, b"", mode=0o444)
-    record = Installed(release=bundle.release.id, previous=previous)
+    record = Installed(
+        release=bundle.release.id, previous=previous, release_sha256=sha256_hex(bundle.release_json)
+    )
     write_file(_installed_file(server), canonical_json(record), mode=0o600)
 
 
@@ -209,7 +220,12 @@ def _write_metadata(folder: Path, bundle: TrustedBundle) -> None:
 
 def _write_command(path: Path, server: Server, release: Release) -> None:
     make_folder(path.parent, mode=0o755)
-    script = f'#!/bin/sh\nexec {server.python(release)} -I -m appliance --root {server.root} "$@"\n'
+    python = server.python(release)
+    script = (
+        f"#!/bin/sh\n[ -x {python} ] || {{\n"
+        f"  echo '{python} is missing: run python3 -I appliance.pyz install BUNDLE' >&2\n  exit 20\n}}\n"
+        f'exec {python} -I -m appliance --root {server.root} "$@"\n'
+    )
     write_file(path, script.encode(), mode=0o755)
 
 

@@ -15,7 +15,7 @@ from appliance.facts import read_facts
 from appliance.media import open_carrier
 from appliance.operation import Operator
 from appliance.preflight import examine
-from appliance.release import floor_of, good_bundles
+from appliance.release import floor_of, good_bundles, installed
 from appliance.site import read_site
 from appliance.state import reference_time, utc_now
 from appliance.store import Progress, import_bundle
@@ -84,7 +84,12 @@ class Session:
             )
         kept = map(floor_of, good_bundles(self.server, trust))
         floors = [*kept, *([trust.floor] if trust.floor else [])]
-        return replace(trust, floor=max(floors, key=lambda floor: floor.counter, default=None))
+        now = installed(self.server)
+        return replace(
+            trust,
+            floor=max(floors, key=lambda floor: floor.counter, default=None),
+            installed_sha256=now.release_sha256 if now else None,
+        )
 
     @contextmanager
     def judged(self, path: Path, accept_expired: str | None) -> Iterator[tuple[TrustedBundle, Carrier]]:
@@ -130,8 +135,11 @@ class Session:
         if found:
             raise UnfitServer(
                 text("this server cannot take {release}", release=release.id),
-                seen="; ".join(finding.happened.render(self.language) for finding in found),
-                remedy=found[0].remedy,
+                seen="; ".join(finding.describe().render(self.language) for finding in found),
+                remedy=text(
+                    "{remedies}",
+                    remedies="; ".join(one.remedy.render(self.language) for one in found if one.remedy),
+                ),
             )
 
     def check_content(self, bundle: TrustedBundle, carrier: Carrier) -> None:
@@ -198,4 +206,4 @@ class Session:
 
     def operator(self, trust: Trust, lock: Lock) -> Operator:
         """Return who carries out plans here."""
-        return Operator(self.server, trust, lock, self.say, read_site().variables)
+        return Operator(self.server, trust, lock, self.say, read_site().variables, self.language)

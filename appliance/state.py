@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
 _ROOT_NAME = re.compile(r"([1-9][0-9]{0,5})\.root\.json")
-_ADOPT = text("compare the digest on the paper again, then run: appliance adopt")
+_ADOPT = text("compare the digest on the paper again, then run: python3 -I appliance.pyz adopt")
 _V = TypeVar("_V", bound=Value)
 
 
@@ -120,6 +120,21 @@ class State:
             yield Lock(descriptor)
         finally:
             os.close(descriptor)  # no LOCK_UN: that would take it from a child that still works
+
+    def is_busy(self) -> bool:
+        """Tell whether a run holds the lock now; a moment later that may have changed."""
+        try:
+            descriptor = os.open(self.folder / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        else:
+            return False
+        finally:
+            os.close(descriptor)
 
     # --- Trust --------------------------------------------------------------------------------------------
 

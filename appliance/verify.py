@@ -10,7 +10,8 @@
 5.  Both have the signed length and SHA-256; only then they are parsed.
 6.  The release carries the number under which it was signed.
 7.  It is meant for this product and, where it names a site, for this site.
-8.  It is not older than what was here before, and no other release under the same number.
+8.  It is not older than what was here before, and no other release under the same number; or it is the
+    very release in use.
 9.  Neither root nor targets have expired, unless the operator typed the id of this release.
 
 In rules 2 and 4 every signature present must be good, beyond the threshold too: nothing unsigned rides
@@ -107,12 +108,16 @@ class Floor:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What this server goes by: the newest trusted root envelope, and what it is a server of."""
+    """What this server goes by: the newest trusted root envelope, what it is a server of, what it has had.
+
+    ``installed_sha256``: digest of the ``release.json`` in use, which may lie below the floor.
+    """
 
     root: bytes
     product: str
     site: str | None
     floor: Floor | None
+    installed_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +153,7 @@ def verify(
     chunks = ChunkTable(release, chunks_bin)
     _check_number(release, targets)  # rule 6
     _check_binding(release, trust)  # rule 7
-    _check_freshness(release, sha256_hex(release_json), trust.floor)  # rule 8
+    _check_freshness(release, sha256_hex(release_json), trust)  # rule 8
     expires = min(root.expires, targets.expires)
     expired = reference_time >= expires
     if expired:
@@ -256,9 +261,12 @@ def _check_binding(release: Release, trust: Trust) -> None:
         )
 
 
-def _check_freshness(release: Release, release_sha256: str, floor: Floor | None) -> None:
+def _check_freshness(release: Release, release_sha256: str, trust: Trust) -> None:
+    floor = trust.floor
     if floor is None or release.counter > floor.counter:
         return
+    if release_sha256 == trust.installed_sha256:
+        return  # what is in use may be repaired from its own bundle, after a rollback too
     if release.counter < floor.counter:
         raise Untrusted(
             text("the bundle is older than what this server has had"),
@@ -287,7 +295,9 @@ def _check_accepted(
             text("the signatures on the bundle have expired"),
             expected=text("a time before {time}", time=expires.isoformat()),
             seen=reference_time.isoformat(),
-            remedy=text("check the clock; to accept it all the same, type {release}", release=release.id),
+            remedy=text(
+                "check the clock; to accept it all the same: --accept-expired {release}", release=release.id
+            ),
         )
 
 

@@ -7,6 +7,7 @@ table in it, into a fresh folder of its own, tries the cryptography, and hands o
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import importlib
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ROOT = "/var/lib/banip"
 BAD_INPUT, TAMPERED, UNFIT_SERVER = 2, 11, 20
+_BLOCK_BYTES, _MEGABYTE = 4096, 1_000_000
 #: RFC 6979, A.2.5: P-256, SHA-256, message "sample".
 _VECTOR = {
     "x": 0x60FED4BA255A9D31C961EB74C6356D68C049B8923B61FA6CE669622E60F29FB6,
@@ -50,10 +52,10 @@ def main() -> None:
     with zipfile.ZipFile(archive) as carried:
         described = json.loads(carried.read("first_contact.json"))
         wheels = _wheels_for_this_server(described)
-        folder, descriptor = _fresh_folder(_root(sys.argv[1:]))
+        root = _root(sys.argv[1:])
+        folder, descriptor = _fresh_folder(root)
         try:
-            for wheel in wheels:
-                _unpack(carried, wheel, folder)
+            _unpack_all(carried, wheels, folder, root)
             sys.path[:] = [str(folder), *(path for path in sys.path if Path(path) != archive)]
             _self_test()
             _run(described, carried.read("1.root.json"))
@@ -135,6 +137,8 @@ def _fresh_folder(root: Path) -> tuple[Path, int]:
         folder.mkdir(mode=0o700)
         return folder, _held(folder)
     except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            _refuse_full("some space", "공간을 일부", root)
         _refuse(
             UNFIT_SERVER,
             f"{home} cannot be made: {error.strerror}. Run it as root, or name another --root.",
@@ -157,6 +161,44 @@ def _sweep(home: Path) -> None:
             continue
         shutil.rmtree(folder, ignore_errors=True)
         os.close(descriptor)
+
+
+def _unpack_all(
+    carried: zipfile.ZipFile, wheels: list[dict[str, str]], folder: Path, root: Path
+) -> None:
+    try:
+        for wheel in wheels:
+            _unpack(carried, wheel, folder)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            size = f"{_unpacked_bytes(carried, wheels) // _MEGABYTE + 1} MB"
+            _refuse_full(size, size, root)
+        _refuse(
+            UNFIT_SERVER,
+            f"{error.filename or folder} cannot be written: {error.strerror}. Look at that disk, or name"
+            " another --root.",
+            f"{error.filename or folder}에 쓸 수 없습니다: {error.strerror}. 디스크를 확인하거나 다른 --root를"
+            " 지정하십시오.",
+        )
+
+
+def _unpacked_bytes(carried: zipfile.ZipFile, wheels: list[dict[str, str]]) -> int:
+    """Return what the wheels take on a disk, block by block."""
+    found = 0
+    for wheel in wheels:
+        with carried.open(f"wheels/{wheel['filename']}") as file, zipfile.ZipFile(file) as unpacked:
+            blocks = [-(-member.file_size // _BLOCK_BYTES) for member in unpacked.infolist()]
+            found += sum(blocks) * _BLOCK_BYTES
+    return found
+
+
+def _refuse_full(english: str, korean: str, root: Path) -> NoReturn:
+    _refuse(
+        UNFIT_SERVER,
+        f"the disk is full: free {english} under {root} and run the same command again, or name another --root",
+        f"디스크가 가득 찼습니다. {root} 아래에서 {korean} 확보한 뒤 같은 명령을 다시 실행하거나 다른 --root를"
+        " 지정하십시오",
+    )
 
 
 def _unpack(carried: zipfile.ZipFile, wheel: dict[str, str], folder: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from bundle.workshop import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Executor
     from pathlib import Path
 
     from appliance.text import Text
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from bundle.workshop import EventKind, Report, Workshop
 
 _THREADS = 4
+#: One pip brings so much: little enough that a killed run loses little, enough that pip's start is cheap.
+_BATCH_WHEELS, _BATCH_BYTES = 8, 32 * 1024 * 1024
 #: What may go wrong with one file while the others go on.
 _FAILURES = (BanipError, OSError)
 
@@ -172,17 +175,26 @@ class _Wheels:
     def _fetch(self, missing: Sequence[LockedWheel]) -> None:
         index = self._find_index()
         with self._workshop.scratch() as scratch, ThreadPoolExecutor(_THREADS) as threads:
-            left: list[LockedWheel] = []
-            for number, batch in enumerate(_batches(missing)):
-                folder = scratch / str(number)
-                self._download(batch, folder, index)
-                left += [wheel for wheel in batch if not self._arrived(wheel, folder)]
+            left = self._bring(batches(missing), scratch / "together", index, threads)
             # pip gives up a whole batch for one failure: what is left is asked for one by one.
-            alone = [(wheel, scratch / wheel.sha256) for wheel in left]
-            said = threads.map(lambda each: self._download([each[0]], each[1], index), alone)
-            for (wheel, folder), reason in zip(alone, said, strict=True):
-                if not self._arrived(wheel, folder):
-                    self._run.fail(wheel.filename, text("pip could not fetch it: {reason}", reason=reason))
+            alone = ([wheel] for wheel, _ in left)
+            for wheel, reason in self._bring(alone, scratch / "alone", index, threads):
+                self._run.fail(wheel.filename, text("pip could not fetch it: {reason}", reason=reason))
+
+    def _bring(
+        self, wanted: Iterable[list[LockedWheel]], home: Path, index: Index, threads: Executor
+    ) -> list[tuple[LockedWheel, str]]:
+        """Download batches and keep each as soon as it is there; return what is not, with pip's reason."""
+        home.mkdir()
+        running = {
+            threads.submit(self._download, batch, home / str(number), index): (batch, home / str(number))
+            for number, batch in enumerate(wanted)
+        }
+        left: list[tuple[LockedWheel, str]] = []
+        for done in as_completed(running):
+            batch, folder = running[done]
+            left += [(wheel, done.result()) for wheel in batch if not self._arrived(wheel, folder)]
+        return left
 
     def _arrived(self, wheel: LockedWheel, folder: Path) -> bool:
         path = folder / wheel.filename
@@ -214,13 +226,19 @@ class _Wheels:
         return masked(" ".join(done.stderr.split()))[-400:]
 
 
-def _batches(wheels: Iterable[LockedWheel]) -> Iterator[list[LockedWheel]]:
-    """Yield groups in which no name stands twice: pip refuses two versions of one name."""
+def batches(wheels: Iterable[LockedWheel]) -> Iterator[list[LockedWheel]]:
+    """Yield small groups in which no name stands twice: pip refuses two versions of one name."""
     left = list(wheels)
     while left:
-        batch = list({wheel.name: wheel for wheel in reversed(left)}.values())
-        left = [wheel for wheel in left if wheel not in batch]
-        yield batch
+        batch: dict[str, LockedWheel] = {}
+        size_bytes = 0
+        for wheel in left:
+            full = len(batch) == _BATCH_WHEELS or size_bytes + wheel.size_bytes > _BATCH_BYTES
+            if wheel.name not in batch and not (batch and full):
+                batch[wheel.name] = wheel
+                size_bytes += wheel.size_bytes
+        left = [wheel for wheel in left if wheel not in batch.values()]
+        yield list(batch.values())
 
 
 # --- Models -----------------------------------------------------------------------------------------------

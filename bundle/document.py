@@ -74,7 +74,9 @@ def document_from_bytes(raw: bytes, name: str) -> Document:
         content = raw.decode("utf-8")
         refuse(name, list(_indirections(content, name)))
         node = yaml.compose(content, Loader=yaml.SafeLoader)
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except UnicodeDecodeError:  # what Korean Windows editors save is CP949
+        refuse(name, [Problem(name, text("the file is not UTF-8 text; save it as UTF-8"))])
+    except (yaml.YAMLError, RecursionError) as error:
         refuse(name, [_syntax(error, name)])
     if node is None:
         refuse(name, [Problem(f"{name}:1", text("the file is empty"))])

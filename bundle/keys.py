@@ -10,7 +10,9 @@ import base64
 import os
 import re
 import secrets
+import shutil
 import textwrap
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -40,8 +42,10 @@ from appliance.text import text
 from appliance.verify import KEY_SCHEME, check_root, key_id_of, trusted_root
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
+
+    from appliance.text import Text
 
 PBKDF2_ROUNDS = 600_000
 _DESCRIPTION = "keys.json"
@@ -82,23 +86,24 @@ def create(  # noqa: PLR0913 - each is a choice of the key ceremony
 ) -> KeyRing:
     """Make the keys of a product and root version 1, signed by every root key, in a new folder.
 
-    ``expires``: of the root, aware. Raises ``BadInput`` where the folder holds anything already.
+    ``expires``: of the root, aware. Raises ``BadInput`` where the folder holds anything already; whatever
+    goes wrong, nothing of it stays.
     """
-    _check_numbers("root", root_keys, root_threshold)
-    _check_numbers("release", release_keys, release_threshold)
+    _check_numbers(text("root"), root_keys, root_threshold)
+    _check_numbers(text("release"), release_keys, release_threshold)
     description = _description(product)
     if not passphrase:
         raise BadInput(text("the passphrase is empty"), remedy=text("choose one of several random words"))
     signers = {f"root-{number}": make_signer() for number in range(1, root_keys + 1)}
     releasers = {f"release-{number}": make_signer() for number in range(1, release_keys + 1)}
     root = make_root(1, expires, signers.values(), root_threshold, releasers.values(), release_threshold)
-    _make_folder(folder)
-    for name, signer in (signers | releasers).items():
-        _write(folder / f"{name}.pem", encrypted_pem(signer, passphrase))
-        _write(folder / f"{name}.pub.pem", signer.public_key.keyval["public"].encode())
-    (folder / _ROOTS).mkdir(mode=0o700)
-    _write(folder / _ROOTS / "1.root.json", signed_root(root, list(signers.values())))
-    _write(folder / _DESCRIPTION, canonical_json(description))  # last: without it the folder is unfinished
+    with _new_folder(folder):
+        for name, signer in (signers | releasers).items():
+            _write(folder / f"{name}.pem", encrypted_pem(signer, passphrase))
+            _write(folder / f"{name}.pub.pem", signer.public_key.keyval["public"].encode())
+        (folder / _ROOTS).mkdir(mode=0o700)
+        _write(folder / _ROOTS / "1.root.json", signed_root(root, list(signers.values())))
+        _write(folder / _DESCRIPTION, canonical_json(description))  # last: without it the folder is unfinished
     return show(folder)
 
 
@@ -109,7 +114,12 @@ def roots(folder: Path) -> tuple[bytes, ...]:
     versions = sorted(int(match[1]) for match in map(_ROOT_FILE.fullmatch, names) if match)
     if not versions or versions != list(range(1, versions[-1] + 1)):
         raise Incomplete(
-            text("the key folder does not hold every root from version 1 on"), where=folder, seen=versions
+            text("the key folder does not hold every root from version 1 on"),
+            where=folder,
+            seen=versions,
+            remedy=text("bring back the missing files from your copy of the folder")
+            if versions
+            else text("name the key folder with --keys, or make the keys first: build.py keys create"),
         )
     return tuple((folder / f"{version}.root.json").read_bytes() for version in versions)
 
@@ -135,10 +145,9 @@ def show(folder: Path) -> KeyRing:
 
 def load_signer(path: Path, passphrase: bytes) -> CryptoSigner:
     """Open a private key; ``BadInput`` for another passphrase or what is no key of Banip's."""
+    content = _key_file(path)
     try:
-        private = load_pem_private_key(path.read_bytes(), passphrase)
-    except OSError as error:
-        raise BadInput(text("the key cannot be read"), where=path, seen=error.strerror) from error
+        private = load_pem_private_key(content, passphrase)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise BadInput(
             text("the key cannot be opened with this passphrase"),
@@ -243,6 +252,20 @@ _OID_AES256_CBC = _der(_OID, bytes.fromhex("60864801650304012a"))  # 2.16.840.1.
 # --- Files ----------------------------------------------------------------------------------------------
 
 
+def _key_file(path: Path) -> bytes:
+    """Return what is in a private key's file; ``BadInput`` for none, and for the public half."""
+    private = text("give the file of a private key, such as keys/release-1.pem")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadInput(
+            text("the key cannot be read"), where=path, seen=error.strerror, remedy=private
+        ) from error
+    if b"-----BEGIN PUBLIC KEY-----" in content:
+        raise BadInput(text("this is a public key, and signing takes the private one"), where=path, remedy=private)
+    return content
+
+
 def _signer(private: ec.EllipticCurvePrivateKey) -> CryptoSigner:
     public = private.public_key()
     return CryptoSigner(private, SSlibKey.from_crypto(public, key_id_of(public), KEY_SCHEME))
@@ -280,7 +303,7 @@ def _described(folder: Path) -> Description:
         ) from error
 
 
-def _check_numbers(role: str, keys: int, threshold: int) -> None:
+def _check_numbers(role: Text, keys: int, threshold: int) -> None:
     if not 1 <= threshold <= keys:
         raise BadInput(
             text(
@@ -300,7 +323,30 @@ def _make_folder(folder: Path) -> None:
             remedy=text("name another folder"),
         )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[None]:
+    """Give an empty folder that only its owner may enter; if the rest fails, it is as before."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    _make_folder(folder)
+    try:
+        folder.chmod(0o700)
+        yield
+    except BaseException:
+        _empty(folder)
+        with suppress(OSError):  # a parent may be somebody else's too by now
+            for path in made:
+                path.rmdir()
+        raise
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _write(path: Path, data: bytes) -> None:

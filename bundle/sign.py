@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tuf.api._payload import Root, Targets
 
-from appliance.errors import BadInput, Tampered
+from appliance.errors import BadInput, Tampered, Untrusted
 from appliance.format import (
     CHUNKS_TARGET,
     RELEASE_TARGET,
@@ -59,9 +59,15 @@ def sign(path: Path, signers: Sequence[CryptoSigner]) -> tuple[str, ...]:
 def verify_own(path: Path, roots: Sequence[bytes], *, reference_time: datetime) -> TrustedBundle:
     """Judge a carrier as servers would: one that knows only the first root, and one that knows the newest.
 
-    Everything is checked, every blob's content too. Raises what ``verify`` and the carrier raise.
+    Everything is checked, every blob's content too. Raises ``Untrusted`` for a bundle that nobody signed,
+    and what ``verify`` and the carrier raise.
     """
-    release = inspect(path).release
+    contents = inspect(path)
+    if not contents.signed_by:
+        raise Untrusted(
+            text("the bundle is not signed yet"), where=path, remedy=text("sign it first, with: build.py sign")
+        )
+    release = contents.release
     with open_carrier(path) as carrier:
         for root in (roots[-1], roots[0]):
             trust = Trust(root=root, product=release.product, site=release.site, floor=None)

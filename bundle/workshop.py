@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -52,8 +55,46 @@ class Workshop:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Yield a fresh folder on the store's file system, and remove it."""
+        """Yield a fresh folder on the store's file system, and remove it; also those of killed runs."""
         home = self.project / ".banip" / "work"
         home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home) as folder:
-            yield Path(folder)
+        with _locked(home):  # nobody sweeps between making a folder and holding it
+            _sweep(home)
+            folder = Path(tempfile.mkdtemp(dir=home))
+            descriptor = _held(folder)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(descriptor)
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    descriptor = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _held(folder: Path) -> int:
+    """Return a descriptor whose lock says that the run which made the folder is alive."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _sweep(home: Path) -> None:
+    for folder in home.iterdir():
+        try:
+            descriptor = _held(folder)
+        except OSError:  # another run's, alive
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)

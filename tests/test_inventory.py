@@ -95,7 +95,7 @@ def test_a_damaged_installed_release_is_told_and_another_is_passed_over(
     ],
 )
 def test_the_summary_follows_the_units(units: dict[str, str], words: str) -> None:
-    status = Status("demo", None, 1, units, None, 0, 0)
+    status = Status("demo", None, 1, units, None, None, 0, 0)
     assert str(status.summary()) == words
     assert [str(line) for line in status.lines()][: len(units)] == [f"{u}: {s}" for u, s in units.items()]
 

@@ -130,8 +130,27 @@ def test_a_first_install_that_fails_leaves_no_service_behind(media: Media) -> No
 def test_an_older_release_does_not_come_back_by_media(server: ClosedServer, media: Media) -> None:
     appliance(server, "upgrade", f"/media/usb/{media.second.name}")
     appliance(server, "rollback")
+    appliance(server, "upgrade", f"/media/usb/{media.second.name}")
     refused = appliance(server, "upgrade", f"/media/usb/{media.first.name}", check=False)
     assert refused.returncode == 10
+
+
+def test_what_a_rollback_brought_back_can_be_repaired_from_its_own_bundle(
+    server: ClosedServer, media: Media
+) -> None:
+    appliance(server, "upgrade", f"/media/usb/{media.second.name}")
+    appliance(server, "rollback")
+    server.exec("rm", "-rf", f"/var/lib/banip/releases/{V1}/models")
+    again = appliance(server, "--json", "install", f"/media/usb/{media.first.name}")
+    assert result(again)["result"]["already"] is True
+    server.exec("test", "-f", f"/var/lib/banip/releases/{V1}/models/greeting/config.json")
+    assert answer(server)["release"] == V1
+
+
+def test_korean_stays_korean_in_what_the_release_itself_does(server: ClosedServer, media: Media) -> None:
+    told = server.exec("appliance", "--lang", "ko", "upgrade", f"/media/usb/{media.second.name}").stderr
+    assert "switch to" not in told
+    assert V2 in told
 
 
 def test_the_service_comes_back_after_a_restart_of_the_server(server: ClosedServer) -> None:

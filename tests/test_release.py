@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import pytest
 
 from appliance.errors import Incomplete, Tampered, Untrusted
+from appliance.format import sha256_hex
 from appliance.release import (
     COMMAND_LINK,
     DEFAULT_ROOT,
@@ -75,7 +77,9 @@ def test_its_command_runs_the_releases_own_python(site: Site, world: World, tmp_
     bundle, folder = assembled(site, world, tmp_path)
     script = (folder / "bin" / "appliance").read_text()
     python = site.server.environments / bundle.release.environment("controller").digest / "bin" / "python"
-    assert script == f'#!/bin/sh\nexec {python} -I -m appliance --root {site.root} "$@"\n'
+    assert script.endswith(f'exec {python} -I -m appliance --root {site.root} "$@"\n')
+    gone = subprocess.run([folder / "bin" / "appliance"], capture_output=True, text=True, check=False)
+    assert (gone.returncode, "appliance.pyz install" in gone.stderr) == (20, True)
     assert (folder / "bin" / "appliance").stat().st_mode & 0o777 == 0o755
 
 
@@ -204,7 +208,9 @@ def test_a_release_counts_only_after_mark_good(site: Site, world: World, tmp_pat
     assert installed(site.server) is None
     assert site.trust().floor is None
     keep(site.server, bundle, "demo-0.9.0-c0")
-    assert installed(site.server) == Installed(release="demo-1.0.0-c1", previous="demo-0.9.0-c0")
+    assert installed(site.server) == Installed(
+        release="demo-1.0.0-c1", previous="demo-0.9.0-c0", release_sha256=sha256_hex(bundle.release_json)
+    )
     assert site.trust().floor == floor_of(bundle) == world.floor()
 
 
@@ -212,7 +218,7 @@ def test_a_damaged_record_of_what_is_installed_is_named(site: Site) -> None:
     (site.server.state.folder / "installed.json").write_text('{"release": 7}')
     with pytest.raises(Tampered) as refused:
         installed(site.server)
-    assert "installed.json" in str(refused.value)
+    assert str(refused.value.where).endswith("installed.json")
 
 
 def test_switching_points_current_and_back_at_nothing(site: Site, world: World, tmp_path: Path) -> None:
