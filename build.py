@@ -7,7 +7,6 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import traceback
 from datetime import datetime, timedelta, timezone
 from functools import partial, wraps
 from pathlib import Path
@@ -17,6 +16,7 @@ import click
 
 from appliance.errors import BadInput, BanipError
 from appliance.text import choose_language, text
+from bundle.trouble import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bundle.workshop import Workshop
 
 PASSPHRASE_VARIABLE = "BANIP_PASSPHRASE"  # noqa: S105 - the name of a variable
+_DAYS = click.IntRange(1, 36500)
 _PATH = click.Path(path_type=Path)
 _MANIFEST = click.argument("manifest", type=_PATH)
 _BUNDLE = click.argument("bundle", type=_PATH)
@@ -80,7 +81,7 @@ def key_commands() -> None:
 @click.option("--root-threshold", default=2, show_default=True, help="How many of them must sign.")
 @click.option("--release-keys", default=1, show_default=True)
 @click.option("--release-threshold", default=1, show_default=True)
-@click.option("--valid-days", default=3650, show_default=True, help="Until the root expires.")
+@click.option("--valid-days", type=_DAYS, default=3650, show_default=True, help="Until the root expires.")
 @_KEYS
 @_PASSPHRASE
 def keys_create(  # noqa: PLR0913 - each is an option
@@ -210,7 +211,10 @@ def build(screen: Screen, *, manifest: Path, out: Path, key_folder: Path) -> Non
     with screen.progress(locked.manifest.product) as progress:
         made = make_bundle(checked, locked, workshop, key_folder=key_folder, out=out, report=progress)
     facts = {"bundle": made.bundle, "first_contact": made.first_contact, "release": made.release.id}
-    screen.result(text("built, not signed yet: {bundle}", bundle=made.bundle), facts)
+    said = text("built, not signed yet: {bundle}", bundle=made.bundle)
+    if made.signed:
+        said = text("the same bundle is there and signed; it stays: {bundle}", bundle=made.bundle)
+    screen.result(said, facts | {"signed": made.signed})
 
 
 @_command(cli, "sign")
@@ -342,11 +346,12 @@ def _passphrase(file: Path | None, *, confirm: bool) -> bytes:
         try:
             return file.read_bytes().splitlines()[0]
         except (OSError, IndexError) as error:
-            raise BadInput(text("the passphrase cannot be read"), where=file, seen=error) from error
+            remedy = text("name a file whose first line is the passphrase")
+            raise BadInput(text("the passphrase cannot be read"), where=file, remedy=remedy) from error
     given = os.environ.get(PASSPHRASE_VARIABLE)
     if given is None:
         given = click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
-    return given.encode()
+    return os.fsencode(given)
 
 
 def _now() -> datetime:
@@ -366,14 +371,6 @@ def _language(arguments: Sequence[str]) -> Language:
     return choose_language()
 
 
-def _our_bug(error: Exception) -> BanipError:
-    return BanipError(
-        text("this is our bug, not yours"),
-        seen="".join(traceback.format_exception(error)).strip(),
-        remedy=text("please send us these lines; nothing is half written"),
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exit with the code that the design gives to the error."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -384,13 +381,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         screen().error(error)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        if "--json" in arguments:
+            screen().error(
+                BadInput(text("the command line is wrong: {reason}", reason=error.format_message()))
+            )
+        else:
+            error.show()
         sys.exit(BadInput.exit_code)
     except click.Abort:
         sys.exit(BadInput.exit_code)
-    except Exception as error:  # noqa: BLE001 - the last line of defence: our bug, said as such
-        screen().error(_our_bug(error))
-        sys.exit(BanipError.exit_code)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback without words
+        refused = told(error)
+        screen().error(refused)
+        sys.exit(refused.exit_code)
 
 
 if __name__ == "__main__":

@@ -163,9 +163,7 @@ def _sweep(home: Path) -> None:
         os.close(descriptor)
 
 
-def _unpack_all(
-    carried: zipfile.ZipFile, wheels: list[dict[str, str]], folder: Path, root: Path
-) -> None:
+def _unpack_all(carried: zipfile.ZipFile, wheels: list[dict[str, str]], folder: Path, root: Path) -> None:
     try:
         for wheel in wheels:
             _unpack(carried, wheel, folder)
@@ -177,8 +175,8 @@ def _unpack_all(
             UNFIT_SERVER,
             f"{error.filename or folder} cannot be written: {error.strerror}. Look at that disk, or name"
             " another --root.",
-            f"{error.filename or folder}에 쓸 수 없습니다: {error.strerror}. 디스크를 확인하거나 다른 --root를"
-            " 지정하십시오.",
+            f"{error.filename or folder}에 쓸 수 없습니다: {error.strerror}. 디스크를 확인하거나 다른"
+            " --root를 지정하십시오.",
         )
 
 
@@ -195,9 +193,10 @@ def _unpacked_bytes(carried: zipfile.ZipFile, wheels: list[dict[str, str]]) -> i
 def _refuse_full(english: str, korean: str, root: Path) -> NoReturn:
     _refuse(
         UNFIT_SERVER,
-        f"the disk is full: free {english} under {root} and run the same command again, or name another --root",
-        f"디스크가 가득 찼습니다. {root} 아래에서 {korean} 확보한 뒤 같은 명령을 다시 실행하거나 다른 --root를"
-        " 지정하십시오",
+        f"the disk is full: free {english} under {root} and run the same command again,"
+        " or name another --root",
+        f"디스크가 가득 찼습니다. {root} 아래에서 {korean} 확보한 뒤 같은 명령을 다시 실행하거나 다른"
+        " --root를 지정하십시오",
     )
 
 

@@ -7,7 +7,9 @@ stored, sorted and without dates, so that the same lock and root give the same b
 from __future__ import annotations
 
 import io
+import json
 import zipfile
+from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -19,10 +21,12 @@ from bundle.lock import refuse_unlocked
 if TYPE_CHECKING:
     from collections.abc import Callable
     from io import RawIOBase
+    from pathlib import Path
 
     from bundle.lock import Lock
 
 NAME = "appliance.pyz"
+_ROOT, _DESCRIPTION = "1.root.json", "first_contact.json"
 _DATE = (1980, 1, 1, 0, 0, 0)  # the first that zip can say
 _PLAIN_FILE = 0o100644 << 16
 
@@ -34,13 +38,36 @@ def make_first_contact(lock: Lock, root: bytes, open_blob: Callable[[str], RawIO
     """
     refuse_unlocked(lock)
     members = {"__main__.py": resources.files("bundle").joinpath("bootstrap.py").read_bytes()}
-    members |= {"1.root.json": root, "first_contact.json": canonical_json(_described(lock))}
+    members |= {_ROOT: root, _DESCRIPTION: canonical_json(_described(lock))}
     for wheel in lock.first_contact.wheels:
         with open_blob(wheel.sha256) as file:
             content = file.read() or b""
         _refuse_data(wheel.filename, content)
         members[f"wheels/{wheel.filename}"] = content
     return _zip(members)
+
+
+@dataclass(frozen=True, slots=True)
+class Introduced:
+    """What a first contact file makes a server trust; ``root`` is the envelope of root version 1."""
+
+    product: str
+    site: str | None
+    root: bytes
+
+
+def read_first_contact(path: Path) -> Introduced:
+    """Read whom an ``appliance.pyz`` makes a server trust. Raises ``BadInput`` for any other file."""
+    try:
+        with zipfile.ZipFile(path) as carried:
+            described = json.loads(carried.read(_DESCRIPTION))
+            return Introduced(described["product"], described["site"], carried.read(_ROOT))
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+        raise BadInput(
+            text("this is no first contact file of Banip's"),
+            where=path,
+            remedy=text("name the appliance.pyz that was built with the bundle, with --first-contact"),
+        ) from error
 
 
 def _described(lock: Lock) -> dict[str, object]:

@@ -103,7 +103,9 @@ def create(  # noqa: PLR0913 - each is a choice of the key ceremony
             _write(folder / f"{name}.pub.pem", signer.public_key.keyval["public"].encode())
         (folder / _ROOTS).mkdir(mode=0o700)
         _write(folder / _ROOTS / "1.root.json", signed_root(root, list(signers.values())))
-        _write(folder / _DESCRIPTION, canonical_json(description))  # last: without it the folder is unfinished
+        _write(
+            folder / _DESCRIPTION, canonical_json(description)
+        )  # last: without it the folder is unfinished
     return show(folder)
 
 
@@ -262,7 +264,9 @@ def _key_file(path: Path) -> bytes:
             text("the key cannot be read"), where=path, seen=error.strerror, remedy=private
         ) from error
     if b"-----BEGIN PUBLIC KEY-----" in content:
-        raise BadInput(text("this is a public key, and signing takes the private one"), where=path, remedy=private)
+        raise BadInput(
+            text("this is a public key, and signing takes the private one"), where=path, remedy=private
+        )
     return content
 
 

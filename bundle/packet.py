@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from appliance.errors import BadInput, Incomplete
+from appliance.format import sha256_hex
 from appliance.media import open_carrier
 from appliance.text import Text, text
 from appliance.verify import Trust, trusted_root, verify
+from bundle.firstcontact import Introduced, read_first_contact
 from bundle.local import file_sha256
 from bundle.pack import inspect
 from bundle.screen import human_bytes
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
     from appliance.media import Carrier
     from bundle.pack import Contents
 
-_MEDIUM = "/media/usb"
+_DEVICE, _MEDIUM = "/dev/sdX1", "/media/usb"
+_COMPARE = "sha256sum"
 _COPY = "/root/banip"
 _GROUP, _GROUPS_A_LINE = 8, 4
 _ROOT_ROLE, _RELEASE_ROLE = "root", "targets"
@@ -67,7 +70,8 @@ class Packet:
 def make_packet(bundle: Path, first_contact: Path) -> Packet:
     """Gather what the paper says.
 
-    Raises ``BadInput`` for an unsigned bundle, ``Incomplete`` without ``appliance.pyz``.
+    Raises ``BadInput`` for an unsigned bundle and for another bundle's ``appliance.pyz``, ``Incomplete``
+    without one.
     """
     contents = inspect(bundle)
     _refuse_useless(bundle, contents, first_contact)
@@ -78,6 +82,7 @@ def make_packet(bundle: Path, first_contact: Path) -> Packet:
         trust = Trust(root=first, product=release.product, site=release.site, floor=None)
         trusted = verify(carrier, trust, reference_time=release.built)
         carrier.check_layout(trusted.release)
+        _refuse_strange(first_contact, Introduced(release.product, release.site, first))
         root = trusted_root(trusted.roots[-1])
         parts = tuple(_parts(release, _bom(carrier, release)))
     return Packet(
@@ -110,6 +115,24 @@ def _refuse_useless(bundle: Path, contents: Contents, first_contact: Path) -> No
             where=first_contact,
             remedy=text("name it with --first-contact"),
         )
+
+
+def _refuse_strange(path: Path, expected: Introduced) -> None:
+    """Refuse a first contact file that would not trust the bundle: its digest must not get onto the paper."""
+    seen = read_first_contact(path)
+    for name, wanted, found in (
+        (text("product"), expected.product, seen.product),
+        (text("site"), expected.site, seen.site),
+        (text("SHA-256 of the first root"), sha256_hex(expected.root), sha256_hex(seen.root)),
+    ):
+        if wanted != found:
+            raise BadInput(
+                text("the first contact file is another bundle's; not the same: {name}", name=name),
+                where=path,
+                expected=wanted or "-",
+                seen=found or "-",
+                remedy=text("name the appliance.pyz that was built with the bundle, with --first-contact"),
+            )
 
 
 def _bom(carrier: Carrier, release: Release) -> Mapping[str, Any]:
@@ -161,10 +184,12 @@ def commands(packet: Packet) -> list[str]:
     bundle = f"{_MEDIUM}/{packet.bundle}"
     run = f"python3 -I {packet.first_contact}"
     return [
-        f"mkdir -m 0700 {_COPY}",
+        f"mkdir -p {_MEDIUM}",
+        f"mount -o ro,nosuid,nodev,noexec {_DEVICE} {_MEDIUM}",
+        f"install -d -m 0700 {_COPY}",
         f"cp {_MEDIUM}/{packet.first_contact} {_COPY}/",
         f"cd {_COPY}",
-        f"sha256sum {packet.first_contact}",
+        f"{_COMPARE} {packet.first_contact}",
         f"{run} verify {bundle}",
         f"{run} preflight {bundle}",
         f"{run} install {bundle}",
@@ -182,10 +207,14 @@ def packet_html(packet: Packet) -> str:
     """Return the paper as one page to print, without anything that must be fetched."""
     title = html.escape(f"{packet.release.id}")
     sections = "\n".join(
-        f"<section><h2>{html.escape(heading)}</h2><pre>{html.escape(chr(10).join(lines))}</pre></section>"
-        for heading, lines in _sections(packet)
+        f"<section><h2>{html.escape(heading)}</h2>{_items(items)}</section>"
+        for heading, items in _sections(packet)
     )
     return _PAGE.replace("TITLE", title).replace("SECTIONS", sections)
+
+
+def _items(items: list[str]) -> str:
+    return "".join(f"<pre>{html.escape(item)}</pre>" for item in items)
 
 
 def packet_facts(packet: Packet) -> dict[str, object]:
@@ -218,15 +247,22 @@ def packet_facts(packet: Packet) -> dict[str, object]:
 
 
 def _sections(packet: Packet) -> Iterator[tuple[str, list[str]]]:
+    """Yield each heading with its items; an item has one line or several, and no page may end in it."""
     yield _both(text("Compare this before anything runs")), list(_comparison(packet))
     yield _both(text("What is carried")), list(_carried(packet))
-    yield (
-        _both(text("What to type on the server")),
-        [f"{number}. {line}" for number, line in enumerate(commands(packet), start=1)]
-        + ["", _both(text("go on after step 4 only if its line is the one printed above"))],
-    )
+    yield _both(text("What to type on the server")), list(_typed(packet))
     yield _both(text("Intake record")), list(_record())
     yield _both(text("Intake list")), list(_intake(packet))
+
+
+def _typed(packet: Packet) -> Iterator[str]:
+    lines = commands(packet)
+    yield from (f"{number}. {line}" for number, line in enumerate(lines, start=1))
+    yield ""
+    device = text("lsblk shows the medium; write its name in the place of {device}", device=_DEVICE)
+    step = next(number for number, line in enumerate(lines, start=1) if line.startswith(_COMPARE))
+    compared = text("go on after step {number} only if its line is the one printed above", number=step)
+    yield from (_both(device), _both(compared))
 
 
 def _comparison(packet: Packet) -> Iterator[str]:
@@ -258,8 +294,7 @@ def _carried(packet: Packet) -> Iterator[str]:
         (text("release keys"), packet.release_keys),
         (text("signed by"), packet.signed_by),
     ):
-        yield f"{_both(label)}:"
-        yield from (f"    {line}" for key in keys for line in grouped(key))
+        yield "\n".join([f"{_both(label)}:", *(f"    {line}" for key in keys for line in grouped(key))])
 
 
 def _record() -> Iterator[str]:
@@ -284,9 +319,11 @@ def _intake(packet: Packet) -> Iterator[str]:
         packet.first_contact_bytes,
     )
     for number, part in enumerate((first, *packet.parts), start=1):
-        yield f"{number:4}. {part.name} {part.version}"
-        yield f"      {_both(part.source)}, {part.size_bytes} B"
-        yield f"      {part.sha256}"
+        yield (
+            f"{number:4}. {part.name} {part.version}\n"
+            f"      {_both(part.source)}, {part.size_bytes} B\n"
+            f"      {part.sha256}"
+        )
 
 
 def _both(words: Text) -> str:
@@ -303,8 +340,9 @@ _PAGE = """<!doctype html>
 @page { size: A4; margin: 15mm; }
 body { font: 10pt/1.4 "Noto Sans KR", "Malgun Gothic", sans-serif; color: #000; background: #fff; }
 h1 { font-size: 15pt; } h2 { font-size: 12pt; border-bottom: 1px solid #000; break-after: avoid; }
-pre { font: 9pt/1.45 "Noto Sans Mono CJK KR", D2Coding, monospace; white-space: pre-wrap; }
-section { break-inside: auto; } section:nth-of-type(-n+3) { break-inside: avoid; }
+pre { font: 9pt/1.45 "Noto Sans Mono CJK KR", D2Coding, monospace; white-space: pre-wrap;
+      margin: 0; min-height: 1.45em; break-inside: avoid; }
+section { break-inside: auto; } section:nth-of-type(-n+4) { break-inside: avoid; }
 </style>
 </head>
 <body>

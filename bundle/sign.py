@@ -65,7 +65,9 @@ def verify_own(path: Path, roots: Sequence[bytes], *, reference_time: datetime) 
     contents = inspect(path)
     if not contents.signed_by:
         raise Untrusted(
-            text("the bundle is not signed yet"), where=path, remedy=text("sign it first, with: build.py sign")
+            text("the bundle is not signed yet"),
+            where=path,
+            remedy=text("sign it first, with: build.py sign"),
         )
     release = contents.release
     with open_carrier(path) as carrier:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +108,7 @@ def test_an_unsigned_bundle_gets_no_paper(shop: Shop, tmp_path: Path) -> None:
 def test_a_bundle_without_a_signature_is_untrusted(shop: Shop, tmp_path: Path) -> None:
     out = tmp_path / "unsigned"
     shop.run("build", shop.project.manifest, "--out", out)
-    shop.run("verify", out / "tiny-1.0.0.tar", code=10)
+    assert "sign it first" in shop.run("verify", out / "tiny-1.0.0.tar", code=10).stderr
 
 
 def test_a_flipped_byte_of_content_is_tampered(shop: Shop, tmp_path: Path) -> None:
@@ -186,6 +188,103 @@ def test_an_unknown_command_is_exit_2(shop: Shop) -> None:
     shop.run("seal", code=2)
 
 
+def test_a_wrong_command_line_is_one_json_line_for_a_program(shop: Shop) -> None:
+    (error,) = shop.json("sign", shop.bundle, "--sign-with", "x", code=2)
+    assert (error["error"], error["exit_code"]) == ("BadInput", 2)
+    assert "--sign-with" in str(error["happened"])
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "36501", "99999999999"])
+def test_a_root_that_would_be_valid_for_no_time_or_for_ever_is_refused(fresh: Shop, days: str) -> None:
+    fresh.run("keys", "create", "--product", "tiny", "--valid-days", days, code=2)
+    assert not (fresh.project.folder / "keys").exists()
+
+
+def test_a_signed_bundle_stays_when_the_same_is_built_again(shop: Shop) -> None:
+    before = shop.bundle.read_bytes()
+    assert "signed" in shop.run("build", shop.project.manifest, "--out", "dist").stdout
+    assert shop.bundle.read_bytes() == before
+
+
+def test_a_signed_bundle_is_not_overwritten_by_another_of_its_name(shop: Shop, tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    shutil.copytree(shop.project.folder, folder)
+    other = Shop(TinyProject(folder))
+    other.project.edit("text: hello", "text: another")
+    other.run("lock", other.project.manifest)
+    other.run("collect", other.project.manifest)
+    before = other.bundle.read_bytes()
+    refused = other.run("build", other.project.manifest, "--out", "dist", code=2)
+    assert "raise version and counter" in refused.stderr
+    assert other.bundle.read_bytes() == before
+    other.bundle.unlink()
+    other.run("build", other.project.manifest, "--out", "dist")
+
+
+@pytest.mark.parametrize("change", ["product", "site", "root", "no zip"])
+def test_another_bundles_first_contact_gets_no_paper(shop: Shop, tmp_path: Path, change: str) -> None:
+    other = tmp_path / "appliance.pyz"
+    with zipfile.ZipFile(shop.bundle.parent / "appliance.pyz") as carried:
+        root, described = carried.read("1.root.json"), json.loads(carried.read("first_contact.json"))
+    if change == "root":
+        root += b" "
+    else:
+        described[change] = "other"
+    with zipfile.ZipFile(other, "w") as made:
+        made.writestr("1.root.json", root)
+        made.writestr("first_contact.json", json.dumps(described))
+    if change == "no zip":
+        other.write_bytes(b"print('hello')")
+    refused = shop.run("packet", shop.bundle, "--first-contact", other, code=2)
+    assert "--first-contact" in refused.stderr
+    assert "sha256sum" not in refused.stdout
+
+
+def test_the_paper_mounts_the_medium_and_never_splits_an_item(shop: Shop, tmp_path: Path) -> None:
+    page = tmp_path / "packet.html"
+    paper = shop.run("packet", shop.bundle, "--html", page).stdout
+    commands = shop.json("packet", shop.bundle)[0]["result"]["commands"]  # type: ignore[index]
+    assert "mount -o ro,nosuid,nodev,noexec /dev/sdX1 /media/usb" in commands
+    compare = commands.index("sha256sum appliance.pyz") + 1
+    assert f"go on after step {compare} only" in paper
+    digest = hashlib.sha256((shop.bundle.parent / "appliance.pyz").read_bytes()).hexdigest()
+    items = page.read_text("utf-8").split("<pre>")
+    assert any("1. appliance.pyz" in item and digest in item for item in items)
+
+
+def test_signing_with_a_public_key_or_with_none_says_what_is_needed(shop: Shop) -> None:
+    public = shop.run("sign", shop.bundle, "--key", "keys/release-1.pub.pem", code=2).stderr
+    assert "this is a public key" in public
+    assert "keys/release-1.pem" in shop.run("sign", shop.bundle, "--key", "none.pem", code=2).stderr
+
+
+def test_a_passphrase_file_that_is_empty_or_not_there_has_a_remedy(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    for name in ("empty", "absent"):
+        key = ("--key", "keys/release-1.pem", "--passphrase-file", tmp_path / name)
+        assert "first line" in shop.run("sign", shop.bundle, *key, code=2).stderr
+
+
+def test_an_empty_key_folder_says_how_keys_are_made(shop: Shop, tmp_path: Path) -> None:
+    refused = shop.run("verify", shop.bundle, "--keys", tmp_path, code=12)
+    assert "build.py keys create" in refused.stderr
+
+
+def test_a_manifest_in_cp949_is_told_to_be_saved_as_utf_8(fresh: Shop) -> None:
+    fresh.project.write("manifests/tiny.yaml", "# 폐쇄망\nformat: 1\n".encode("cp949"))
+    assert "save it as UTF-8" in fresh.run("check", fresh.project.manifest, code=2).stderr
+
+
+def test_a_page_that_cannot_be_written_is_no_bug_of_ours(shop: Shop, tmp_path: Path) -> None:
+    (error,) = shop.json("packet", shop.bundle, "--html", tmp_path / "absent" / "page.html", code=2)
+    assert (error["error"], error["where"]) == ("BadInput", str(tmp_path / "absent" / "page.html"))
+
+
+def test_a_full_disk_is_said_to_be_full(shop: Shop) -> None:
+    (error,) = shop.json("packet", shop.bundle, "--html", "/dev/full", code=20)
+    assert error["happened"] == "the disk is full"
+
+
 def test_help_loads_none_of_the_heavy_parts() -> None:
     code = (
         "import sys, runpy; sys.argv = ['build.py', '--help']\n"
@@ -202,7 +301,16 @@ def test_help_loads_none_of_the_heavy_parts() -> None:
     assert time.monotonic() - started < 10  # a machine under load; what keeps it fast is asserted above
 
 
-def test_our_bug_is_called_our_bug(fresh: Shop) -> None:
+def test_a_file_where_a_folder_must_be_is_named(fresh: Shop) -> None:
     fresh.project.folder.joinpath(".banip").write_text("a file where a folder must be", "utf-8")
-    done = fresh.run("lock", fresh.project.manifest, code=1)
-    assert "our bug" in done.stderr
+    assert "/.banip" in fresh.run("lock", fresh.project.manifest, code=2).stderr
+
+
+def test_our_bug_is_called_our_bug_and_nothing_else_is_promised() -> None:
+    code = "import build\n@build.cli.command('divide')\ndef divide(): print(1 // 0)\nbuild.main(['divide'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=BUILD.parent
+    )
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+    assert "half written" not in done.stderr

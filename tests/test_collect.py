@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -10,8 +12,8 @@ import pytest
 
 from appliance.errors import Incomplete
 from appliance.format import Blob
-from bundle.collect import Collected, collect
-from bundle.lock import Lock, Unlocked
+from bundle.collect import Collected, batches, collect
+from bundle.lock import Lock, LockedWheel, Unlocked
 from bundle.problems import Incompletes
 from bundle.resolve import make_lock
 from tests.project import Events, TinyProject, make_wheel, sha256
@@ -127,6 +129,41 @@ def test_two_versions_of_one_name_are_both_fetched(project: TinyProject) -> None
     assert {wheel.version for wheel in lock.wheels() if wheel.name == "twig"} == {"2.0", "3.0"}
     collected(project, lock)
     assert project.workshop.store.missing(lock.blobs()) == ()
+
+
+def test_a_killed_run_loses_at_most_a_small_batch() -> None:
+    mebibyte = 1024 * 1024
+    sizes = [1, 900, *(20 for _ in range(30)), 2000]
+    wheels = [
+        LockedWheel(
+            name=f"w{number % 25}",
+            version=str(number),
+            filename=f"w{number}.whl",
+            sha256=f"{number:064x}",
+            size_bytes=size * mebibyte if size > 100 else size,
+        )
+        for number, size in enumerate(sizes)
+    ]
+    made = list(batches(wheels))
+    assert sorted((wheel for batch in made for wheel in batch), key=wheels.index) == wheels
+    for batch in made:
+        assert len(batch) <= 8
+        assert len({wheel.name for wheel in batch}) == len(batch)
+        assert len(batch) == 1 or sum(wheel.size_bytes for wheel in batch) <= 32 * mebibyte
+
+
+def test_what_killed_runs_left_is_removed_and_what_live_ones_hold_is_not(project: TinyProject) -> None:
+    work = project.folder / ".banip" / "work"
+    for name in ("dead", "alive"):
+        (work / name).mkdir(parents=True)
+        (work / name / "half.whl").write_bytes(b"half")
+    descriptor = os.open(work / "alive", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        collected(project, locked(project))
+        assert [path.name for path in work.iterdir()] == ["alive"]
+    finally:
+        os.close(descriptor)
 
 
 def test_a_wheel_built_elsewhere_cannot_be_collected_here(project: TinyProject) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import io
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -227,6 +228,53 @@ def test_a_damaged_wheel_inside_is_exit_11(lock: Lock, tmp_path: Path) -> None:
             new.writestr(info.filename, content + b"x" if info.filename.startswith("wheels/") else content)
     path.write_bytes(rewritten.getvalue())
     assert run(path, "--root", tmp_path / "banip").returncode == 11
+
+
+def on_a_disk_of(kibibytes: int, disk: Path, path: Path, language: str) -> subprocess.CompletedProcess[str]:
+    """Run it in a mount namespace of its own, where ``disk`` is that small, and list what stays."""
+    disk.mkdir()
+    script = (
+        f'mount -t tmpfs -o size={kibibytes}k none "$1" || exit 99; '
+        '"$2" -I "$3" --root "$1/banip" verify x; code=$?; ls "$1/banip/first-contact"; exit $code'
+    )
+    return subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", disk, sys.executable, path],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": language, "PYTHONUTF8": "1"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [("C.UTF-8", "the disk is full: free 4 MB under"), ("ko_KR.UTF-8", "4 MB 확보한 뒤")],
+)
+def test_a_full_disk_is_exit_20_says_how_much_it_takes_and_leaves_nothing(
+    lock: Lock, tmp_path: Path, language: str, said: str
+) -> None:
+    path = pyz(lock, tmp_path, appliance_files() | {"appliance/large.py": "#" * 3_000_000})
+    done = on_a_disk_of(512, tmp_path / "small", path, language)
+    if done.returncode in {1, 99} and "Banip" not in done.stderr and "Traceback" not in done.stderr:
+        pytest.skip("this machine lets nobody mount a small disk")
+    assert (done.returncode, done.stdout) == (20, ""), done.stderr
+    assert said in done.stderr
+
+
+def test_a_file_that_cannot_be_written_is_exit_20_and_leaves_nothing(lock: Lock, tmp_path: Path) -> None:
+    path = pyz(lock, tmp_path, appliance_files() | {"appliance/large.py": "#" * 3_000_000})
+    done = subprocess.run(
+        [sys.executable, "-I", str(path), "--root", str(tmp_path / "banip")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"LC_ALL": "C.UTF-8"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)),
+    )
+    assert done.returncode == 20
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list((tmp_path / "banip" / "first-contact").iterdir()) == []
 
 
 def test_cryptography_that_accepts_anything_fails_the_self_test(lock: Lock, tmp_path: Path) -> None:

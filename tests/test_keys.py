@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import stat
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -199,6 +201,27 @@ def test_an_empty_passphrase_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(BadInput):
         create(tmp_path / "keys", "demo", passphrase=b"", expires=EXPIRES)
     assert not (tmp_path / "keys").exists()
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_keys_that_cannot_all_be_written_leave_nothing(tmp_path: Path, *, existed: bool) -> None:
+    """No file may be larger than 2000 bytes here: the keys are smaller, the root is not."""
+    folder = tmp_path / "new" / "keys"
+    if existed:
+        folder.mkdir(parents=True)
+    made = "import sys, datetime, pathlib; from bundle.keys import create\n"
+    made += "expires = datetime.datetime(2036, 1, 1, tzinfo=datetime.timezone.utc)\n"
+    made += "create(pathlib.Path(sys.argv[1]), 'demo', passphrase=b'x', expires=expires)"
+    done = subprocess.run(
+        [sys.executable, "-c", made, folder],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
+    )
+    assert "File too large" in done.stderr
+    assert list(tmp_path.iterdir()) == ([folder.parent] if existed else [])
+    assert list(folder.glob("*")) == []
 
 
 def test_a_folder_without_all_its_roots_is_incomplete(tmp_path: Path) -> None:
