@@ -185,7 +185,7 @@ def test_a_damaged_file_is_named_with_its_remedy_and_stays_as_it_is(
     with pytest.raises(Tampered) as refusal:
         grown.trust()
     assert refusal.value.where == grown.folder / name
-    assert "appliance adopt" in str(refusal.value.remedy)
+    assert "appliance.pyz adopt" in str(refusal.value.remedy)
     assert (grown.folder / name).read_bytes() == damage
 
 
@@ -465,7 +465,7 @@ def test_a_changed_journal_is_refused_and_not_added_to(journal: Journal, change:
     for read in (journal.entries, lambda: journal.append("resumed")):
         with pytest.raises(Tampered) as refusal:
             read()
-        assert "appliance adopt" in str(refusal.value.remedy)
+        assert "appliance.pyz adopt" in str(refusal.value.remedy)
     assert journal._path.read_bytes() == changed
 
 
