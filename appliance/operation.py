@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from appliance.durable import make_folder, rename_durably, sync_folder
+from appliance.durable import make_folder, naming_a_full_disk, rename_durably, sync_folder
 from appliance.environment import build_environment
 from appliance.errors import BanipError, Incomplete, Returned, UnfitServer
 from appliance.host import CLEAN_ENVIRONMENT, retire, wait_for_health
@@ -35,15 +35,29 @@ from appliance.plan import (
     Switch,
     Unfinished,
     make_plan,
+    make_uninstall,
     plan_for,
     unfinished,
 )
-from appliance.playbook import converge
-from appliance.release import Installed, assemble, installed, keep, load, role_variables, switch
+from appliance.playbook import converge, end_leftovers
+from appliance.release import (
+    Installed,
+    assemble,
+    heal_store,
+    installed,
+    keep,
+    known,
+    load,
+    refuse_changed_playbooks,
+    release_ids,
+    role_variables,
+    switch,
+)
 from appliance.text import Event, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from appliance.format import Release
     from appliance.journal import Journal
@@ -90,6 +104,11 @@ class Operator:
         """The server's journal."""
         return self.server.state.journal
 
+    @property
+    def scratch(self) -> Path:
+        """Where Ansible keeps its temporary files, and by which what it left is known."""
+        return self.server.state.folder / "ansible"
+
     # --- Operations ------------------------------------------------------------------------------------
 
     def apply(self, bundle: TrustedBundle) -> Outcome:
@@ -97,13 +116,20 @@ class Operator:
 
         Raises ``Returned`` when the release failed and the previous state answers again.
         """
+        left = self.settle(bundle.release.id)
         missing = self.server.store.missing(bundle.release.blobs)
         if missing:
             raise Incomplete(text("blobs of the release are not in the store"), seen=len(missing))
-        left = self.settle(bundle.release.id)
+        refuse_changed_playbooks(self.server, bundle.release)
         if left is not None:
             return self._try(left.plan, bundle, left.done) if left.plan else self._fresh(bundle)
         return self._fresh(bundle)
+
+    def make_way(self) -> None:
+        """Complete an uninstall that was cut off, before anything is imported that it would remove."""
+        left = unfinished(self.journal.entries())
+        if left is not None and left.operation == "uninstall":
+            self.settle(None)
 
     def rollback(self) -> Outcome:
         """Go back to the release before, out of what is on the disk."""
@@ -121,17 +147,23 @@ class Operator:
                 remedy=text("release the old content with a higher counter and carry that bundle in"),
             )
         new, old = self._load(now.release), self._load(now.previous)
+        heal_store(self.server, old.release)
+        refuse_changed_playbooks(self.server, old.release)
         plan = make_plan(new.release, old.release, "rollback")
         self.journal.append("started", operation="rollback", release=old.release.id)
         return self._try(plan, old, 0)
 
     def uninstall(self) -> Outcome:
-        """Remove everything but data, secrets, state and logs."""
-        self.settle(None)
-        now = installed(self.server)
-        old = self._load(now.release).release if now else None
-        self.journal.append("started", operation="uninstall", release=now.release if now else None)
-        plan = make_plan(old, None, "uninstall")
+        """Remove everything but data, secrets, state and logs; what was cut off before needs no end then."""
+        end_leftovers(self.scratch)
+        if unfinished(self.journal.entries()) is not None:
+            self.journal.append("finished", outcome="superseded")
+        now = None
+        with suppress(BanipError):
+            now = installed(self.server)
+        found = (known(self.server, name, self.trust) for name in release_ids(self.server))
+        plan = make_uninstall([one for one in found if one], now.release if now else None)
+        self.journal.append("started", operation="uninstall", release=plan.old)
         self.journal.append("planned", plan=msgspec.to_builtins(plan))
         return self._finish(plan, self._carry_out(plan, None, 0))
 
@@ -140,6 +172,7 @@ class Operator:
         left = unfinished(self.journal.entries())
         if left is None:
             return None
+        end_leftovers(self.scratch)
         if left.plan is None:
             self.journal.append("finished", outcome="abandoned")
             return None
@@ -221,7 +254,7 @@ class Operator:
             words = text("returning to {release}", release=failed.old)
         self.say(Event("return", words))
         attempted = failed.new is not None and self.server.folder(failed.new).is_dir()
-        new = self._load(failed.new).release if failed.new and attempted else None
+        new = known(self.server, failed.new, self.trust) if failed.new and attempted else None
         old = self._load(failed.old) if failed.old else None
         now = installed(self.server)
         previous = now.previous if now and now.release == failed.old else None
@@ -249,7 +282,8 @@ class Operator:
         for number in range(done, len(plan.steps)):
             step = plan.steps[number]
             if isinstance(step, PREPARATION):
-                self._prepare(step, target)
+                with naming_a_full_disk(self.server.root):
+                    self._prepare(step, target)
                 self.journal.append("done", step=number)
             elif target is None:
                 self.act(step)
@@ -338,7 +372,7 @@ class Operator:
         recap = converge(
             self.server.folder(release.id),
             role_variables(self.server, release, self.variables),
-            scratch=self.server.state.folder / "ansible",
+            scratch=self.scratch,
             log=self.server.logs / "operations.log",
             progress=lambda task: self.say(Event("task", text("task: {task}", task=task))),
         )

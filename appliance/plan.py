@@ -138,8 +138,6 @@ def make_plan(
     steps: list[Step] = []
     if new is None:
         steps = [Retire(owned=leaving), Switch(release=None)]
-        if operation == "uninstall":
-            steps.append(Discard())
     else:
         steps = [Assemble(release=new.id)]
         steps += [
@@ -196,6 +194,19 @@ def unfinished(entries: Iterable[Entry]) -> Unfinished | None:
         elif left is not None and entry.event == "done":
             left = Unfinished(left.operation, left.plan, int(entry.facts["step"]) + 1)
     return left
+
+
+def make_uninstall(releases: Iterable[Release], current: str | None) -> Plan:
+    """Return the steps that remove everything which any release on the disk owns, used or not."""
+    owned = [owned_by(release) for release in releases]
+    everything = Owned(
+        **{
+            noun: tuple(dict.fromkeys(item for one in owned for item in getattr(one, noun)))
+            for noun in Owned.__struct_fields__
+        }
+    )
+    steps: tuple[Step, ...] = (Retire(owned=everything), Switch(release=None), Discard())
+    return Plan(operation="uninstall", old=current, new=None, steps=steps[everything == Owned() :])
 
 
 def owned_by(release: Release | None) -> Owned:

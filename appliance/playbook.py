@@ -47,9 +47,9 @@ def converge(
     ``scratch`` holds Ansible's temporary files and is removed; ``log`` gets the whole output, appended;
     ``progress`` gets each task's name. A failed task is in the recap, not an exception.
     """
-    _end_leftovers(scratch)
-    shutil.rmtree(scratch, ignore_errors=True)
+    end_leftovers(scratch)
     make_folder(scratch, mode=0o700)
+    (scratch / "ansible.cfg").touch()
     listener = _Listener(log, progress)
     try:
         status = _run(release_folder / "playbooks", variables, scratch, listener)
@@ -60,8 +60,8 @@ def converge(
     return Recap(listener.total("ok"), listener.total("changed"), tuple(listener.failures))
 
 
-def _end_leftovers(scratch: Path) -> None:
-    """Kill what a killed run left at work: Ansible has a session of its own and survives its parent.
+def end_leftovers(scratch: Path) -> None:
+    """Kill what a killed run left at work, and remove its files: Ansible survives its parent.
 
     Known by the scratch folder on its command line; two Ansibles must not change one host at a time.
     """
@@ -71,6 +71,7 @@ def _end_leftovers(scratch: Path) -> None:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
                 process.wait(timeout=LEFTOVER_TIMEOUT_S)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _run(playbooks: Path, variables: Mapping[str, Any], scratch: Path, listener: _Listener) -> int:
@@ -127,6 +128,7 @@ def _environment(scratch: Path) -> dict[str, str]:
         "PATH": f"{beside}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LC_ALL": "C.UTF-8",
         "HOME": str(scratch),
+        "ANSIBLE_CONFIG": str(scratch / "ansible.cfg"),  # empty: the host's own must not steer the release
         "ANSIBLE_HOME": str(scratch / "home"),
         "ANSIBLE_LOCAL_TEMP": str(scratch / "tmp"),
         "ANSIBLE_REMOTE_TEMP": str(scratch / "tmp"),

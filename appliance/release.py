@@ -23,7 +23,7 @@ from appliance.durable import (
     sync_file_system,
     write_file,
 )
-from appliance.errors import Incomplete, Tampered, Untrusted
+from appliance.errors import BanipError, Incomplete, Tampered, Untrusted
 from appliance.format import (
     CHUNKS_TARGET,
     RELEASE_TARGET,
@@ -31,6 +31,7 @@ from appliance.format import (
     Value,
     canonical_json,
     decode_json,
+    release_from_bytes,
     sha256_hex,
 )
 from appliance.state import State
@@ -186,6 +187,43 @@ def assemble(server: Server, bundle: TrustedBundle) -> Path:
     return final
 
 
+def heal_store(server: Server, release: Release) -> None:
+    """Give the store back what only the release folder still holds, after its digest was compared."""
+    for file in release.files:
+        blob, kept = server.store.path(file.sha256), server.folder(release.id) / file.path
+        if not blob.exists() and kept.is_file() and sha256_hex(kept.read_bytes()) == file.sha256:
+            os.link(kept, blob)
+
+
+def refuse_changed_playbooks(server: Server, release: Release) -> None:
+    """Hash what Ansible will run as root; a blob that changed on this disk goes, and is read anew."""
+    for file in release.files:
+        blob = server.store.path(file.sha256)
+        if not file.path.startswith("playbooks/") or not blob.exists():
+            continue
+        if sha256_hex(blob.read_bytes()) != file.sha256:
+            remove_file(blob)
+            raise Tampered(
+                text(
+                    "a file of the release was changed on this server's disk; it was removed from the store"
+                ),
+                where=file.path,
+                remedy=text("run the same command again: it is read from the medium anew"),
+            )
+
+
+def known(server: Server, release_id: str, trust: Trust) -> Release | None:
+    """Return what a release folder says of itself, proven or not, or None where nothing can be read.
+
+    Only to take away what it owns, whose names carry Banip's: never to install or to trust anything.
+    """
+    with suppress(BanipError):
+        return load(server, release_id, trust).release
+    with suppress(BanipError, OSError):
+        return release_from_bytes((server.folder(release_id) / "metadata" / RELEASE_TARGET).read_bytes())
+    return None
+
+
 def _is_of_another(folder: Path, bundle: TrustedBundle) -> bool:
     """Tell whether an attempt that never was good left this folder under the number of the new bundle."""
     kept = folder / "metadata" / RELEASE_TARGET
@@ -201,10 +239,19 @@ def _fill(folder: Path, server: Server, bundle: TrustedBundle) -> None:
 
 
 def _link(blob: Path, target: Path) -> None:
-    if target.exists():
-        if target.samefile(blob):
+    if not blob.exists():
+        raise Incomplete(
+            text("a blob of the release is not in the store"),
+            where=blob.name,
+            remedy=text("run install again with the bundle of this release"),
+        )
+    if os.path.lexists(target):
+        if target.exists() and target.samefile(blob):
             return
-        target.unlink()
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink()
     target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     os.link(blob, target)
 

@@ -75,6 +75,14 @@ def follow_roots(carried: tuple[bytes, ...], trusted: bytes) -> tuple[Root, tupl
         raise Incomplete(text("the bundle carries no root metadata"), where=root_member(1))
     if len(carried) > ROOTS_MAX:
         raise Untrusted(text("the bundle carries more roots than allowed"), expected=ROOTS_MAX)
+    if len(carried) < start:
+        # No signature says how many roots travel: one that was left out must not look like an older chain.
+        raise Incomplete(
+            text("the bundle carries fewer roots than this server knows"),
+            expected=start,
+            seen=len(carried),
+            remedy=text("have the bundle built again with every root, and carry that one in"),
+        )
     for version, raw in enumerate(carried, start=1):
         where = root_member(version)
         envelope = open_envelope(raw, where)

@@ -144,6 +144,8 @@ class State:
         ``kept``: floors read from the signed metadata in each release folder. Raises ``Tampered``.
         """
         binding = self._read("binding.json", Binding)
+        if binding is None and self._has_history():
+            raise _damaged(self.folder / "binding.json", "missing")
         if binding is None:
             return None
         roots = self._root_versions()
@@ -167,8 +169,12 @@ class State:
         make_folder(self.folder, _PRIVATE_FOLDER)
         make_folder(self._roots, _PRIVATE_FOLDER)
         self.journal.set_aside_if_damaged()
-        remove_file(self.folder / "binding.json")
-        if not self._continues(version, first.root):
+        goes_on = self._continues(version, first.root)
+        if not (goes_on and self._counts_for(first.product)):
+            # Without it nobody is trusted while the rest changes. What goes on is never without it, or a
+            # kill in between would drop the floor and every revocation.
+            remove_file(self.folder / "binding.json")
+        if not goes_on:
             for path in self._roots.iterdir():
                 path.unlink()
             sync_folder(self._roots)
@@ -206,6 +212,9 @@ class State:
                 expected=old.release_sha256,
                 seen=floor.release_sha256,
             )
+
+    def _has_history(self) -> bool:
+        return (self.folder / "counter.json").exists() or len(self._root_versions()) > 1
 
     def _counter_floor(self, binding: Binding) -> list[Floor]:
         found = self._read("counter.json", Counter)

@@ -25,6 +25,7 @@ from appliance.plan import (
     Switch,
     Unfinished,
     make_plan,
+    make_uninstall,
     owned_by,
     plan_for,
     subtract,
@@ -72,13 +73,22 @@ def test_a_plan_to_a_release_ends_by_keeping_it(
     assert all(step.release == new.id for step in plan.steps if not isinstance(step, Retire | Discard))
 
 
-@given(MAYBE, st.sampled_from(["return", "uninstall"]))
-def test_a_plan_to_nothing_leaves_nothing(old: Release | None, operation: Operation) -> None:
-    plan = make_plan(old, None, operation)
+@given(MAYBE)
+def test_a_return_to_nothing_leaves_nothing_in_use(old: Release | None) -> None:
+    plan = make_plan(old, None, "return")
     assert Switch(release=None) in plan.steps
-    assert (Discard() in plan.steps) == (operation == "uninstall")
     assert (plan.new, plan.old) == (None, old.id if old else None)
     assert not any(isinstance(step, PREPARATION) for step in plan.steps)
+
+
+@given(st.lists(releases(), max_size=3))
+def test_an_uninstall_retires_what_any_release_on_the_disk_owns(releases: list[Release]) -> None:
+    plan = make_uninstall(releases, None)
+    assert plan.steps[-2:] == (Switch(release=None), Discard())
+    retired = [step.owned for step in plan.steps if isinstance(step, Retire)]
+    for noun in NOUNS:
+        owned = {item for release in releases for item in getattr(owned_by(release), noun)}
+        assert {item for one in retired for item in getattr(one, noun)} == owned
 
 
 @given(MAYBE, MAYBE, OPERATIONS)

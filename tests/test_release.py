@@ -101,7 +101,7 @@ def test_a_folder_never_appears_half(site: Site, world: World, tmp_path: Path) -
     bundle = site.bring_in(world.carrier(tmp_path))
     last = max(bundle.release.files, key=lambda file: file.path)
     site.server.store.path(last.sha256).unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(Incomplete):
         assemble(site.server, bundle)
     assert not site.server.folder(bundle.release.id).exists()
 

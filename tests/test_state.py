@@ -67,6 +67,19 @@ def test_first_contact_is_remembered_by_the_next_run(adopted: State, tmp_path: P
     assert (trust.root, trust.product, trust.site, trust.floor) == (FIRST.root, "minimal", "seoul", None)
 
 
+def test_a_binding_that_is_gone_while_a_counter_stands_is_damage_and_adopt_keeps_the_floor(
+    adopted: State,
+) -> None:
+    adopted.keep(Floor(4, ONE))
+    (adopted.folder / "binding.json").unlink()
+    with pytest.raises(Tampered):
+        adopted.trust()
+    adopted.adopt(FIRST)
+    trust = adopted.trust()
+    assert trust is not None
+    assert trust.floor == Floor(4, ONE)
+
+
 def test_state_is_for_root_alone(adopted: State) -> None:
     adopted.keep(Floor(1, ONE))
     adopted.journal.append("started")
