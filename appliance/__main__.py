@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from dataclasses import asdict
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from appliance.state import FirstContact
     from appliance.text import Language
 
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/_.-]+")
 BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
 EXPIRED = click.option(
     "--accept-expired",
@@ -81,6 +83,12 @@ def cli(context: click.Context, root: Path, lang: Language | None, *, as_json: b
     """
     # --root may be relative; units and release scripts need the one true path
     server = Server(root.resolve())
+    if not _PLAIN_PATH.fullmatch(str(server.root)):
+        raise BadInput(
+            text("the root's path has characters that units and scripts would need to quote"),
+            where=server.root,
+            remedy=text("choose a path of letters, digits, dots, dashes and underscores"),
+        )
     first_contact = (context.obj or {}).get("first_contact")
     context.obj = Session(
         server, as_json, lang or choose_language(), first_contact, click.echo, partial(click.echo, err=True)

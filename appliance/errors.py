@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from appliance.text import printable
+
 if TYPE_CHECKING:
     from appliance.text import Language, Text
 
@@ -126,4 +128,4 @@ _LABELS: dict[str, dict[str, str]] = {
 
 def _words(value: object, language: Language) -> str:
     render = getattr(value, "render", None)
-    return str(render(language) if render else value)
+    return printable(str(render(language) if render else value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,15 @@ def read_site(path: Path = SITE_FILE) -> Site:
         site = msgspec.convert(yaml.safe_load(content), type=Site)
     except (yaml.YAMLError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise BadInput(text("the site's file cannot be read"), where=path, seen=error) from error
+    try:
+        json.dumps(site.variables)
+    except (TypeError, ValueError) as error:  # a bare date, say: roles get JSON
+        raise BadInput(
+            text("a variable of the site's file is not a string, number, list or mapping"),
+            where=path,
+            seen=error,
+            remedy=text("put the value in quotes"),
+        ) from error
     reserved = [name for name in site.variables if name.startswith("banip_")]
     if reserved:
         raise BadInput(

@@ -33,10 +33,15 @@ class Text:
             name: value.render(language) if isinstance(value, Text) else value
             for name, value in self.values.items()
         }
-        return template.format(**words)
+        return printable(template.format(**words))
 
     def __str__(self) -> str:
         return self.render("en")
+
+
+def printable(words: str) -> str:
+    """Return words that any console and any JSON writer takes: file names need not be valid UTF-8."""
+    return words.encode("utf-8", "backslashreplace").decode()
 
 
 def text(template: str, /, **values: object) -> Text:

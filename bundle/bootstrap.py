@@ -127,6 +127,9 @@ def _fresh_folder(root: Path) -> tuple[Path, int]:
     home = root / "first-contact"
     try:
         root.mkdir(mode=0o755, parents=True, exist_ok=True)
+        owner = root.stat()
+        if owner.st_uid != os.geteuid() or owner.st_mode & stat.S_IWOTH:
+            _refuse(TAMPERED, f"{root} is not ours alone", f"{root} 폴더를 다른 사용자가 바꿀 수 있습니다")
         if not os.path.lexists(home):
             home.mkdir(mode=0o700)
         found = os.lstat(home)

@@ -81,6 +81,11 @@ def test_a_wrong_command_line_is_two(site: Site, arguments: tuple[str, ...]) -> 
     assert json.loads(as_json.stdout)["error"] == "BadInput"
 
 
+def test_a_root_that_scripts_would_have_to_quote_is_two(tmp_path: Path) -> None:
+    done = python("-m", "appliance", "--root", tmp_path / "b n", "status")
+    assert (done.returncode, "characters" in done.stderr) == (2, True)
+
+
 def test_nobody_trusted_yet_is_ten(world: World, tmp_path: Path) -> None:
     empty = Site(tmp_path / "empty")
     done = run(empty, "verify", world.carrier(tmp_path))

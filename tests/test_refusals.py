@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from securesystemslib.signer._key import SSlibKey
+from tuf.api._payload import Role
 
 from appliance.format import blob_member, member_header, padding_bytes
 from bundle import keys, pack, sign
@@ -21,6 +23,7 @@ from tests.test_journey import V1
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import BufferedReader
     from pathlib import Path
 
     from appliance.format import Release
@@ -140,18 +143,31 @@ def by_a_stranger(media: Media, path: Path) -> None:
     shutil.rmtree(folder)
 
 
+def one_key_as_two(media: Media, path: Path) -> None:
+    """A root, signed by the true root keys, that reaches its threshold with one release key under two ids."""
+    folder = media.workshop.keys
+    names = ("root-1", "root-2", "root-3", "release-1")
+    *owners, release_key = (keys.load_signer(folder / f"{name}.pem", PASSPHRASE.encode()) for name in names)
+    root = keys.make_root(2, EXPIRES, owners, 2, [release_key], 1)
+    public, twin = release_key.public_key, "ab" * 32
+    root.keys[twin] = SSlibKey(twin, public.keytype, public.scheme, public.keyval)
+    root.roles["targets"] = Role([public.keyid, twin], 2)
+    roots = [*keys.roots(folder), keys.signed_root(root, owners)]
+    pack.build_carrier(path, roots, pack.inspect(media.second).release, _blobs(media), expires=EXPIRES)
+
+
 def unsigned(media: Media, path: Path) -> None:
     release = pack.inspect(media.second).release
+    pack.build_carrier(path, keys.roots(media.workshop.keys), release, _blobs(media), expires=EXPIRES)
+
+
+def _blobs(media: Media) -> Callable[[str], BufferedReader]:
     store = media.workshop.folder / ".banip" / "store" / "blobs" / "sha256"
-    roots = keys.roots(media.workshop.keys)
-    pack.build_carrier(path, roots, release, lambda digest: (store / digest).open("rb"), expires=EXPIRES)
+    return lambda digest: (store / digest).open("rb")
 
 
 def _build(media: Media, path: Path, release: Release, folder: Path) -> None:
-    store = media.workshop.folder / ".banip" / "store" / "blobs" / "sha256"
-    pack.build_carrier(
-        path, keys.roots(folder), release, lambda digest: (store / digest).open("rb"), expires=EXPIRES
-    )
+    pack.build_carrier(path, keys.roots(folder), release, _blobs(media), expires=EXPIRES)
     sign.sign(path, [keys.load_signer(folder / "release-1.pem", PASSPHRASE.encode())])
 
 
@@ -172,6 +188,7 @@ ATTACKS = (
     Attack("an extra member", 11, with_another_blob),
     Attack("not a bundle", 10, not_a_bundle),
     Attack("an unknown signer", 10, by_a_stranger),
+    Attack("one key posing as two", 10, one_key_as_two),
     Attack("unsigned", 10, unsigned),
     Attack("another product", 10, resigned(product="another")),
     Attack("another site", 10, resigned(site="elsewhere")),

@@ -43,6 +43,13 @@ def test_a_mistake_is_told_with_its_place(tmp_path: Path, content: str, told: st
     assert told in str(refused.value.seen)
 
 
+def test_a_bare_date_is_refused_before_a_role_meets_it(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text("variables: {since: 2025-01-01}")
+    with pytest.raises(BadInput, match="not a string"):
+        read_site(path)
+
+
 def test_bytes_that_are_no_text_are_a_mistake_too(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     path.write_bytes(b"variables: \xff\xfe")
