@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,7 @@ _OLDEST_GLIBC_MINOR = {"x86_64": 5, "aarch64": 17}
 _OLDER_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 _SIZE_THREADS = 8
 _TIMEOUT_S = 30
+_PAUSES_S = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -259,6 +261,21 @@ def _locked(package: Package, wheel: PackageWheel, size_bytes: int) -> LockedWhe
     )
 
 
+def _asked_length(
+    request: urllib.request.Request, context: ssl.SSLContext, pauses_s: tuple[int, ...] = _PAUSES_S
+) -> str | None:
+    """Ask for a length, several times where the way there fails: names and links come and go."""
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=context) as answer:  # noqa: S310
+            length: str | None = answer.headers.get("Content-Length")
+            return length
+    except (urllib.error.URLError, TimeoutError) as error:
+        if not pauses_s or isinstance(error, urllib.error.HTTPError):  # an answer will not change
+            raise
+    time.sleep(pauses_s[0])
+    return _asked_length(request, context, pauses_s[1:])
+
+
 def _size_bytes(wheel: PackageWheel, index: Index, work: Path) -> int | str:
     """Return the size as the index, the disk or the server says it, or why nobody does."""
     if wheel.size is not None:
@@ -269,8 +286,7 @@ def _size_bytes(wheel: PackageWheel, index: Index, work: Path) -> int | str:
     context = ssl.create_default_context(cafile=index.certificates)
     request = urllib.request.Request(wheel.url or "", method="HEAD")  # noqa: S310 - the index named it
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=context) as answer:  # noqa: S310
-            size = answer.headers.get("Content-Length")
+        size = _asked_length(request, context)
     except (urllib.error.URLError, TimeoutError) as error:
         return f"its size cannot be asked: {masked(str(error))}"
     return int(size) if size else "the index does not give its size"
