@@ -214,9 +214,10 @@ def upgrade(session: Session, bundle: Path, accept_expired: str | None) -> None:
 def _apply(session: Session, path: Path, accept_expired: str | None) -> None:
     with session.accepted(path, accept_expired) as (bundle, carrier, lock):
         session.require_fit(bundle.release)
-        session.operator(session.trust(), lock).make_way()
+        operator = session.operator(session.trust(), lock)
+        operator.make_way()
         session.bring_in(bundle, carrier)
-        outcome = session.operator(session.trust(), lock).apply(bundle)
+        outcome = operator.apply(bundle)
     _report(session, outcome)
 
 

@@ -76,9 +76,6 @@ class Outcome:
     already: bool = False
 
 
-#: Operations that lead to another release, and back if they fail or nobody wants them any more.
-
-
 class StepFailed(Exception):
     """A step did not succeed; the operation decides what that means."""
 
@@ -121,8 +118,8 @@ class Operator:
         if missing:
             raise Incomplete(text("blobs of the release are not in the store"), seen=len(missing))
         refuse_changed_playbooks(self.server, bundle.release)
-        if left is not None:
-            return self._try(left.plan, bundle, left.done) if left.plan else self._fresh(bundle)
+        if left is not None and left.plan is not None:
+            return self._try(left.plan, bundle, left.done)
         return self._fresh(bundle)
 
     def make_way(self) -> None:

@@ -198,23 +198,22 @@ def unfinished(entries: Iterable[Entry]) -> Unfinished | None:
 
 def make_uninstall(releases: Iterable[Release], current: str | None) -> Plan:
     """Return the steps that remove everything which any release on the disk owns, used or not."""
-    owned = [owned_by(release) for release in releases]
-    everything = Owned(
-        **{
-            noun: tuple(dict.fromkeys(item for one in owned for item in getattr(one, noun)))
-            for noun in Owned.__struct_fields__
-        }
-    )
+    everything = _together(owned_by(release) for release in releases)
     steps: tuple[Step, ...] = (Retire(owned=everything), Switch(release=None), Discard())
     return Plan(operation="uninstall", old=current, new=None, steps=steps[everything == Owned() :])
 
 
 def owned_by(release: Release | None) -> Owned:
     """Return everything that the roles of a release own on the host, in the order of the roles."""
-    roles = release.roles if release else ()
+    return _together(role.owns for role in (release.roles if release else ()))
+
+
+def _together(several: Iterable[Owned]) -> Owned:
+    """Return what any of several own, each thing once, in their order."""
+    several = tuple(several)
     return Owned(
         **{
-            noun: tuple(dict.fromkeys(item for role in roles for item in getattr(role.owns, noun)))
+            noun: tuple(dict.fromkeys(item for one in several for item in getattr(one, noun)))
             for noun in Owned.__struct_fields__
         }
     )
