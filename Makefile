@@ -92,7 +92,7 @@ format: setup  ## put the code into ruff's form and mend what it can
 
 .PHONY: lock
 lock: setup  ## pin the development environment anew from pyproject.toml (needs an index)
-	@$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
+	@$(BIN)/uv pip compile pyproject.toml --group dev --extra controller --extra rag --universal --python-version 3.11 \
 		--generate-hashes --upgrade --no-emit-index-url --no-annotate --quiet \
 		--custom-compile-command "make lock" --output-file $(LOCK)
 
