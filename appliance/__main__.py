@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import traceback
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ import click
 import msgspec
 
 from appliance import inventory
+from appliance.console import Everywhere, language_of, our_bug, show_error, show_usage
 from appliance.errors import BadInput, BanipError, UnfitServer, Untrusted
 from appliance.operation import StepFailed, carry_out_rest
 from appliance.plan import plan_for
@@ -24,8 +24,6 @@ from appliance.text import Event, choose_language, text
 from appliance.verify import first_trust
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from appliance.operation import Outcome
     from appliance.state import FirstContact
     from appliance.text import Language
@@ -37,32 +35,6 @@ EXPIRED = click.option(
     metavar="RELEASE",
     help="Take a release whose time is over: type its id. It is logged.",
 )
-
-
-class Everywhere(click.Group):
-    """A group whose own ``--json`` and ``--lang`` may also stand after the command."""
-
-    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        """Take a command in; its raw docstring spells click's mark for "do not wrap" as two characters."""
-        cmd.help = (cmd.help or "").replace(r"\b", "\b")
-        super().add_command(cmd, name)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Let those options come first, wherever they stand."""
-        return super().parse_args(ctx, options_first(args))
-
-
-def options_first(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with ``--json`` and ``--lang`` moved to the front; ``--`` ends the search."""
-    words, first = list(arguments), []
-    end = words.index("--") if "--" in words else len(words)
-    number = 0
-    while number < end:
-        count = {"--json": 1, "--lang": 2}.get(words[number], int(words[number].startswith("--lang=")))
-        first += words[number : number + count]
-        del words[number : number + count]
-        number, end = number + (count == 0), end - count
-    return [*first, *words]
 
 
 @click.group(
@@ -340,16 +312,16 @@ cli.help = (cli.help or "").replace(r"\b", "\b")
 def main(argv: list[str] | None = None, first_contact: FirstContact | None = None) -> None:
     """Run the command line; exit with the code that the design gives to the error."""
     arguments = sys.argv[1:] if argv is None else argv
-    language: Language = _language(arguments)
+    language: Language = language_of(arguments)
     # Services read what is written here, whatever umask a hardened server gives to root.
     os.umask(0o022)
     try:
         cli.main(arguments, "appliance", standalone_mode=False, obj={"first_contact": first_contact})
     except BanipError as error:
-        _render_error(error, language, as_json="--json" in arguments)
+        show_error(error, language, as_json="--json" in arguments)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        _render_usage(error, language, as_json="--json" in arguments)
+        show_usage(error, language, as_json="--json" in arguments)
         sys.exit(BadInput.exit_code)
     except click.Abort:
         sys.exit(BadInput.exit_code)
@@ -359,40 +331,11 @@ def main(argv: list[str] | None = None, first_contact: FirstContact | None = Non
             where=error.filename,
             remedy=text("run the same command as root (sudo)"),
         )
-        _render_error(refused, language, as_json="--json" in arguments)
+        show_error(refused, language, as_json="--json" in arguments)
         sys.exit(refused.exit_code)
     except Exception as error:  # noqa: BLE001 - the last line of defence: our bug, said as such
-        _render_error(_our_bug(error), language, as_json="--json" in arguments)
+        show_error(our_bug(error), language, as_json="--json" in arguments)
         sys.exit(BanipError.exit_code)
-
-
-def _our_bug(error: Exception) -> BanipError:
-    return BanipError(
-        text("this is a fault of the appliance itself, not of the bundle or the server"),
-        seen="".join(traceback.format_exception(error)).strip(),
-        remedy=text("keep this text for your supplier; running the same command again does no harm"),
-    )
-
-
-def _render_usage(error: click.ClickException, language: Language, *, as_json: bool) -> None:
-    if as_json:
-        wrong = BadInput(text("the command line is wrong: {reason}", reason=error.format_message()))
-        _render_error(wrong, language, as_json=True)
-    else:
-        error.show()
-
-
-def _render_error(error: BanipError, language: Language, *, as_json: bool) -> None:
-    if as_json:
-        click.echo(msgspec.json.encode(error.as_json(language)).decode())
-    else:
-        click.echo("\n".join(error.lines(language)), err=True)
-
-
-def _language(arguments: list[str]) -> Language:
-    words = " ".join(arguments).replace("--lang=", "--lang ").split()
-    asked = words[words.index("--lang") + 1 :][:1] if "--lang" in words else []
-    return "ko" if asked == ["ko"] else "en" if asked == ["en"] else choose_language()
 
 
 if __name__ == "__main__":

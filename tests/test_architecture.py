@@ -29,7 +29,7 @@ TIERS: tuple[frozenset[str], ...] = (
     frozenset({"preflight", "plan"}),
     frozenset({"release"}),
     frozenset({"operation", "rag"}),
-    frozenset({"inventory", "session"}),
+    frozenset({"inventory", "session", "console"}),
     frozenset({"__main__"}),
 )
 #: Slow to import, or absent on a server: at the top of one module, elsewhere inside functions.
@@ -42,9 +42,9 @@ OWNERS = {
     "uvicorn": "appliance.rag.__main__",
     "vllm": None,
 }
-#: ``session`` is the voice of the server's command line: it draws the progress bar.
+#: ``console`` shows errors, ``session`` is the voice of the server's command line: it draws the progress bar.
 #: ``bootstrap`` is the ``__main__`` of appliance.pyz.
-COMMAND_LINES = {"build", "bundle.bootstrap", "appliance.__main__", "appliance.session"}
+COMMAND_LINES = {"build", "bundle.bootstrap", "appliance.__main__", "appliance.console", "appliance.session"}
 
 MODULE_LINES = 400
 FUNCTION_LINES = 30

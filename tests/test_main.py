@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
-from appliance.__main__ import cli, options_first
+from appliance.__main__ import cli
+from appliance.console import options_first
 from tests.tiny import PROJECT, Site
 from tests.world import World, key
 

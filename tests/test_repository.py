@@ -18,6 +18,7 @@ PROJECT = Path(__file__).parent.parent
 
 #: Modules without a test file of their own, and where they are tried instead.
 TESTED_ELSEWHERE: dict[str, str] = {
+    "appliance.console": "test_main",
     "appliance.durable": "test_durability: every order of sync and rename, under strace",
     "appliance.journal": "test_state",
     "appliance.roots": "test_verify: rules 1 to 3",

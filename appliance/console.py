@@ -1,0 +1,76 @@
+"""How the command line listens and speaks: options anywhere, errors with a remedy, in the language asked."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from appliance.errors import BadInput, BanipError
+from appliance.text import choose_language, text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from appliance.text import Language
+
+
+class Everywhere(click.Group):
+    """A group whose own ``--json`` and ``--lang`` may also stand after the command."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Take a command in; its raw docstring spells click's mark for "do not wrap" as two characters."""
+        cmd.help = (cmd.help or "").replace(r"\b", "\b")
+        super().add_command(cmd, name)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Let those options come first, wherever they stand."""
+        return super().parse_args(ctx, options_first(args))
+
+
+def options_first(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with ``--json`` and ``--lang`` moved to the front; ``--`` ends the search."""
+    words, first = list(arguments), []
+    end = words.index("--") if "--" in words else len(words)
+    number = 0
+    while number < end:
+        count = {"--json": 1, "--lang": 2}.get(words[number], int(words[number].startswith("--lang=")))
+        first += words[number : number + count]
+        del words[number : number + count]
+        number, end = number + (count == 0), end - count
+    return [*first, *words]
+
+
+def our_bug(error: Exception) -> BanipError:
+    """Return what is said of an error that nobody foresaw."""
+    return BanipError(
+        text("this is a fault of the appliance itself, not of the bundle or the server"),
+        seen="".join(traceback.format_exception(error)).strip(),
+        remedy=text("keep this text for your supplier; running the same command again does no harm"),
+    )
+
+
+def show_usage(error: click.ClickException, language: Language, *, as_json: bool) -> None:
+    """Show what is wrong with the words that were typed."""
+    if as_json:
+        wrong = BadInput(text("the command line is wrong: {reason}", reason=error.format_message()))
+        show_error(wrong, language, as_json=True)
+    else:
+        error.show()
+
+
+def show_error(error: BanipError, language: Language, *, as_json: bool) -> None:
+    """Show an error: a fact a line for a person, or one JSON object."""
+    if as_json:
+        click.echo(msgspec.json.encode(error.as_json(language)).decode())
+    else:
+        click.echo("\n".join(error.lines(language)), err=True)
+
+
+def language_of(arguments: list[str]) -> Language:
+    """Return the language that the arguments ask for, before they are parsed."""
+    words = " ".join(arguments).replace("--lang=", "--lang ").split()
+    asked = words[words.index("--lang") + 1 :][:1] if "--lang" in words else []
+    return "ko" if asked == ["ko"] else "en" if asked == ["en"] else choose_language()
