@@ -14,10 +14,12 @@ import click
 import msgspec
 
 from appliance import inventory
+from appliance.audit.command import audit_command
 from appliance.console import Everywhere, language_of, our_bug, show_error, show_usage
 from appliance.errors import BadInput, BanipError, UnfitServer, Untrusted
 from appliance.operation import StepFailed, carry_out_rest
 from appliance.plan import plan_for
+from appliance.rag.command import COMMANDS
 from appliance.release import DEFAULT_ROOT, Server, installed, load
 from appliance.session import Session
 from appliance.text import Event, choose_language, text
@@ -306,6 +308,8 @@ def carry_out(session: Session, lock_descriptor: int) -> None:
     session.tell({"changed": changed})
 
 
+for command in (audit_command, *COMMANDS):
+    cli.add_command(command)
 cli.help = (cli.help or "").replace(r"\b", "\b")
 
 

@@ -54,7 +54,8 @@ class Facts:
     cpus: int | None = None
     disk_free_bytes: int | None = None  # of the file system that Banip's root is, or would be, on
     disk_total_bytes: int | None = None
-    one_file_system: bool | None = None  # nothing is mounted below Banip's root: hardlinks work
+    system_free_bytes: int | None = None  # of the file system that /usr is on
+    one_file_system: bool | None = None  # only containers are mounted below Banip's root: hardlinks work
     is_superuser: bool | None = None
     system_time: datetime | None = None
     rtc_time: datetime | None = None
@@ -83,6 +84,7 @@ def read_facts(root: Path, machine: Path = Path("/")) -> Facts:
         cpus=_number(lambda: len(os.sched_getaffinity(0))),
         disk_free_bytes=free_bytes,
         disk_total_bytes=total_bytes,
+        system_free_bytes=_disk(machine / "usr")[0],
         one_file_system=_one_file_system(root, machine),
         is_superuser=os.geteuid() == 0,
         system_time=datetime.now(timezone.utc),
@@ -137,7 +139,9 @@ def _one_file_system(root: Path, machine: Path) -> bool | None:
         return None
     points = [Path(_unescaped(line.split()[4])) for line in content.splitlines()]
     below = root.resolve()
-    return not any(point != below and point.is_relative_to(below) for point in points)
+    # What runs in containers is mounted in podman's storage, to which nothing is hardlinked.
+    ours = {point for point in points if point != below and point.is_relative_to(below)}
+    return all(point.is_relative_to(below / "containers") for point in ours)
 
 
 def _rtc(machine: Path) -> datetime | None:

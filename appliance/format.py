@@ -33,6 +33,9 @@ BLOCK_BYTES = 512
 END_OF_CARRIER = bytes(2 * BLOCK_BYTES)
 RELEASE_TARGET = "release.json"
 CHUNKS_TARGET = "chunks.bin"
+#: A flat apt repository: the packages of the release, and their index.
+PACKAGES_FOLDER = "packages"
+PACKAGES_INDEX = "packages/Packages"
 
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -40,14 +43,20 @@ Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 Version = Annotated[str, Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,40}$")]
 #: Components never start with a dot, so neither ``.`` nor ``..`` nor a hidden file can be spelled.
 RelativePath = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+@=-]*(/[A-Za-z0-9_][A-Za-z0-9_.+@=-]*)*$", max_length=240)
+    str,
+    Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+@=~%-]*(/[A-Za-z0-9_][A-Za-z0-9_.+@=~%-]*)*$", max_length=240),
 ]
 HostPath = Annotated[str, Meta(pattern=r"^(/[A-Za-z0-9_@.+-]*[A-Za-z0-9_@+-])+$", max_length=240)]
 WheelName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+!-]*\.whl$", max_length=240)]
 UnitName = Annotated[
     str, Meta(pattern=r"^banip-[A-Za-z0-9@_.-]{1,80}\.(service|socket|timer|target|path|mount)$")
 ]
+#: A socket that waits for others, as a role declares it: "tcp/127.0.0.1:8600", "tcp/0.0.0.0:443".
+Socket = Annotated[
+    str, Meta(pattern=r"^(tcp|udp)/(127\.0\.0\.1|0\.0\.0\.0|\[::1\]|\[::\]):[1-9][0-9]{0,4}$", max_length=30)
+]
 AccountName = Annotated[str, Meta(pattern=r"^banip-[a-z0-9-]{1,25}$")]
+TableName = Annotated[str, Meta(pattern=r"^banip(-[a-z0-9-]{1,25})?$")]
 PackageName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9+.-]{1,80}$")]
 PackageVersion = Annotated[str, Meta(pattern=r"^[0-9][0-9A-Za-z.+~:-]{0,80}$")]
 Grade = Literal["C", "S", "O"]
@@ -110,6 +119,11 @@ class Package(Value, frozen=True):
     architecture: Annotated[str, Meta(pattern=r"^[a-z0-9]{2,20}$")]
     sha256: Sha256
 
+    @property
+    def path(self) -> str:
+        """Where the release folder has it, named as apt names what it downloads."""
+        return f"{PACKAGES_FOLDER}/{self.name}_{self.version.replace(':', '%3a')}_{self.architecture}.deb"
+
 
 class Tolerated(Value, frozen=True):
     """Versions of a package under which this release was tested: ``at_least`` <= version < ``below``."""
@@ -128,7 +142,7 @@ class Owned(Value, frozen=True):
     units: tuple[UnitName, ...] = ()
     users: tuple[AccountName, ...] = ()
     paths: tuple[HostPath, ...] = ()
-    nftables: tuple[AccountName, ...] = ()
+    nftables: tuple[TableName, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a path that removal must not reach: what is not ours, and Banip's own root and logs."""
@@ -151,10 +165,11 @@ class HttpAnswers(Value, frozen=True, tag="http", tag_field="kind"):
 
 
 class Role(Value, frozen=True):
-    """An Ansible role: what it owns on the host, and how its health is asked for."""
+    """An Ansible role: what it owns on the host, where it listens, and how its health is asked for."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
     owns: Owned = Owned()
+    listens: tuple[Socket, ...] = ()
     health: tuple[UnitActive | HttpAnswers, ...] = ()
     health_timeout_s: Annotated[int, Meta(ge=1, le=3600)] = 60
 
@@ -168,10 +183,16 @@ class Target(Value, frozen=True):
 
 
 class Space(Value, frozen=True):
-    """Exact bytes that an install from nothing writes under Banip's root."""
+    """Exact bytes that an install from nothing writes; all but the packages' under Banip's root.
+
+    ``images_bytes``: what the layers of the images unpack to, each layer once. ``packages_bytes``: what the
+    packages state as their installed size, in the file system of the host.
+    """
 
     store_bytes: Count
     environments_bytes: Count
+    images_bytes: Count
+    packages_bytes: Count
 
 
 class Release(Value, frozen=True):
@@ -206,6 +227,7 @@ class Release(Value, frozen=True):
         if set(digests) != self._referenced():
             _fail("blobs and the digests in use are not the same set")
         _refuse_overlap([file.path for file in self.files])
+        self._refuse_half_repository()
         if self.built.tzinfo is None:
             _fail("built has no time zone")
         for nouns in (self.environments, self.images, self.roles):
@@ -223,6 +245,15 @@ class Release(Value, frozen=True):
     def environment(self, name: str) -> Environment:
         """Return the environment of that name (``KeyError`` if there is none)."""
         return {environment.name: environment for environment in self.environments}[name]
+
+    def _refuse_half_repository(self) -> None:
+        """Hold ``packages/`` to exactly the packages and their index: it is what they are installed from."""
+        inside = {
+            file.path: file.sha256 for file in self.files if file.path.startswith(f"{PACKAGES_FOLDER}/")
+        }
+        indexed = inside.pop(PACKAGES_INDEX, None) is not None
+        if inside != {package.path: package.sha256 for package in self.packages} or indexed != bool(inside):
+            _fail("the packages and the files in packages/ are not the same")
 
     def _referenced(self) -> set[str]:
         used = {file.sha256 for file in self.files} | {self.bom}
@@ -445,8 +476,8 @@ def _refuse_overlap(paths: list[str]) -> None:
     if len(files) != len(paths):
         _fail("two files share a path")
     for path in paths:
-        if path.split("/")[0] not in {"models", "playbooks", "bom.cdx.json"}:
-            _fail("a file outside models/, playbooks/ and bom.cdx.json")
+        if path.split("/")[0] not in {"models", "playbooks", PACKAGES_FOLDER, "bom.cdx.json"}:
+            _fail("a file outside models/, playbooks/, packages/ and bom.cdx.json")
         parts = path.split("/")
         if any("/".join(parts[:depth]) in files for depth in range(1, len(parts))):
             _fail("a file that is also a folder")

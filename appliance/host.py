@@ -21,6 +21,8 @@ from appliance.format import UnitActive
 from appliance.text import Text, text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from appliance.format import HttpAnswers, Owned, Release
 
 CLEAN_ENVIRONMENT = {
@@ -32,10 +34,12 @@ HEALTH_PAUSE_S = 0.5
 HEALTH_ANSWER_S = 10
 
 
-def run(*argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run(
+    *argv: str, check: bool = True, environment: Mapping[str, str] = CLEAN_ENVIRONMENT
+) -> subprocess.CompletedProcess[str]:
     """Run a program; with ``check`` a failure is an error that shows what the program said."""
     done = subprocess.run(
-        argv, env=CLEAN_ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if check and done.returncode != 0:
         raise BanipError(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from appliance.errors import UnfitServer
 from appliance.format import sha256_hex
 from appliance.host import unit_state
+from appliance.images import image_reference
 from appliance.plan import owned_by, unfinished
 from appliance.release import installed, kept_bundles, load
 from appliance.text import Text, text
+from appliance.versions import lacking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from appliance.format import Release
     from appliance.release import Server
     from appliance.verify import Trust, TrustedBundle
 
@@ -32,11 +36,22 @@ class Status:
     at_work: str | None
     store_bytes: int
     free_bytes: int
+    images: dict[str, str] = field(default_factory=dict)  # by name: "loaded", "missing" or "unknown"
+    packages: int = 0  # of the installed release
+    packages_lacking: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[Text]:
         """Yield one fact a line."""
         for unit, state in self.units.items():
             yield text("{unit}: {state}", unit=unit, state=state)
+        for image, state in self.images.items():
+            yield text("image {image}: {state}", image=image, state=state)
+        if self.packages:
+            yield text(
+                "operating system packages: {count}, lacking: {lacking}",
+                count=self.packages,
+                lacking=", ".join(self.packages_lacking) or "0",
+            )
         if self.previous:
             yield text("rollback goes to {release}", release=self.previous)
         yield text("store: {used} bytes, free: {free} bytes", used=self.store_bytes, free=self.free_bytes)
@@ -78,7 +93,29 @@ def status(server: Server, trust: Trust) -> Status:
         at_work=operation if busy else None,
         store_bytes=usage.blob_bytes,
         free_bytes=usage.free_bytes,
+        images=_images(server, bundle.release) if bundle else {},
+        packages=len(bundle.release.packages) if bundle else 0,
+        packages_lacking=_lacking(server, bundle.release) if bundle else (),
     )
+
+
+def _images(server: Server, release: Release) -> dict[str, str]:
+    try:
+        loaded = server.containers.loaded() if release.images else {}
+    except UnfitServer:  # podman is gone or broken: that is told, and hides nothing else
+        return {image.name: "unknown" for image in release.images}
+    return {
+        image.name: "loaded"
+        if f"sha256:{image.manifest}" in loaded.get(image_reference(image.name, release.id), ())
+        else "missing"
+        for image in release.images
+    }
+
+
+def _lacking(server: Server, release: Release) -> tuple[str, ...]:
+    if not release.packages:
+        return ()
+    return tuple(one.name for one in lacking(release.packages, server.packages.installed()))
 
 
 def take(server: Server, trust: Trust) -> dict[str, Any]:
@@ -102,8 +139,17 @@ def take(server: Server, trust: Trust) -> dict[str, Any]:
         "environments": sorted(
             path.parent.name for path in server.environments.glob("*/.complete") if path.is_file()
         ),
+        "images": {one.release.id: _images(server, one.release) for one in bundles if one.release.images},
+        "packages": _packages(server, bundles),
         "owned": asdict_of_owned(bundles),
     }
+
+
+def _packages(server: Server, bundles: tuple[TrustedBundle, ...]) -> dict[str, str]:
+    """Return the installed version of each package that a release names."""
+    names = {package.name for one in bundles for package in one.release.packages}
+    found = server.packages.installed() if names else {}
+    return {name: found[name] for name in sorted(names & found.keys())}
 
 
 def of_bundle(bundle: TrustedBundle) -> dict[str, Any]:

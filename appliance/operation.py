@@ -17,14 +17,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from appliance.durable import make_folder, naming_a_full_disk, rename_durably, sync_folder
-from appliance.environment import build_environment
 from appliance.errors import BanipError, Incomplete, Returned, UnfitServer
 from appliance.host import CLEAN_ENVIRONMENT, retire, wait_for_health
 from appliance.plan import (
     FORWARD,
     PREPARATION,
-    Assemble,
-    BuildEnvironment,
     CheckHealth,
     Converge,
     Discard,
@@ -40,9 +37,9 @@ from appliance.plan import (
     unfinished,
 )
 from appliance.playbook import converge, end_leftovers
+from appliance.preparation import prepare
 from appliance.release import (
     Installed,
-    assemble,
     heal_store,
     installed,
     keep,
@@ -280,7 +277,8 @@ class Operator:
             step = plan.steps[number]
             if isinstance(step, PREPARATION):
                 with naming_a_full_disk(self.server.root):
-                    self._prepare(step, target)
+                    self._announce(step)
+                    prepare(step, target, self.server, self.say)
                 self.journal.append("done", step=number)
             elif target is None:
                 self.act(step)
@@ -288,27 +286,6 @@ class Operator:
             else:
                 return self._hand_over(target.release, step)
         return 0
-
-    def _prepare(self, step: Step, target: TrustedBundle | None) -> None:
-        self._announce(step)
-        if target is None:
-            raise BanipError(text("a plan without a target has a preparation step"))
-        if isinstance(step, Assemble):
-            assemble(self.server, target)
-        elif isinstance(step, BuildEnvironment):
-            environment = target.release.environment(step.name)
-            build_environment(
-                environment, self.server.store, self.server.environments, self._wheel_progress(step)
-            )
-
-    def _wheel_progress(self, step: BuildEnvironment) -> Callable[[int, int], None]:
-        def progress(done: int, total: int) -> None:
-            if done % 10 and done != total:
-                return  # a line for each of 200 packages helps nobody
-            words = text("{name}: {done} of {total} packages", name=step.name, done=done, total=total)
-            self.say(Event("environment", words, {"name": step.name, "done": done, "total": total}))
-
-        return progress
 
     def _hand_over(self, release: Release, step: Step) -> int:
         """Let the release's own appliance do the rest of the plan; it journals every step itself."""
@@ -357,6 +334,8 @@ class Operator:
                 raise StepFailed(step, tuple(fault.render(self.language) for fault in faults))
         elif isinstance(step, Keep):
             keep(self.server, self._load(step.release), step.previous)
+            with suppress(UnfitServer):  # an image too many is no reason to leave a healthy release
+                self.server.containers.keep_only(release_ids(self.server))
         elif isinstance(step, Discard):
             self._discard()
         return 0
@@ -378,7 +357,9 @@ class Operator:
         return recap.changed
 
     def _discard(self) -> None:
-        for folder in (self.server.releases, self.server.environments, self.server.root / "store"):
+        self.server.containers.remove()
+        folders = (self.server.releases, self.server.environments, self.server.root / "store")
+        for folder in (*folders, self.server.scratch):
             # A half-removed folder under its own name would be read as a damaged release by the next run.
             going = folder.with_name(f".{folder.name}.going")
             if folder.exists():

@@ -16,7 +16,7 @@ from appliance.format import Owned, Value
 from appliance.text import Text, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from appliance.format import Release
     from appliance.journal import Entry
@@ -48,6 +48,29 @@ class BuildEnvironment(Value, frozen=True, tag="environment", tag_field="step"):
     def describe(self) -> Text:
         """Say the step in words."""
         return text("build the environment {name} ({digest})", name=self.name, digest=self.digest[:12])
+
+
+class InstallPackages(Value, frozen=True, tag="packages", tag_field="step"):
+    """Let apt install those of the release's packages that are not here in their version or a newer one."""
+
+    release: str
+    count: int
+
+    def describe(self) -> Text:
+        """Say the step in words."""
+        return text("install what is lacking of {count} operating system packages", count=self.count)
+
+
+class LoadImage(Value, frozen=True, tag="image", tag_field="step"):
+    """Let podman load a container image under the release's name, unless it is loaded."""
+
+    release: str
+    name: str
+    digest: str
+
+    def describe(self) -> Text:
+        """Say the step in words."""
+        return text("load the image {name} ({digest})", name=self.name, digest=self.digest[:12])
 
 
 class Switch(Value, frozen=True, tag="switch", tag_field="step"):
@@ -105,16 +128,27 @@ class Keep(Value, frozen=True, tag="keep", tag_field="step"):
 
 
 class Discard(Value, frozen=True, tag="discard", tag_field="step"):
-    """Remove releases, environments and blobs; data, secrets, state and logs stay."""
+    """Remove releases, environments, images and blobs; data, secrets, state, logs and packages stay."""
 
     def describe(self) -> Text:
         """Say the step in words."""
-        return text("remove releases, environments and the store; data, state and logs stay")
+        return text("remove releases, environments, images and the store; data, state and logs stay")
 
 
-Step = Assemble | BuildEnvironment | Switch | Retire | Converge | CheckHealth | Keep | Discard
+Step = (
+    Assemble
+    | InstallPackages
+    | BuildEnvironment
+    | LoadImage
+    | Switch
+    | Retire
+    | Converge
+    | CheckHealth
+    | Keep
+    | Discard
+)
 #: Steps that the running appliance does; the rest belong to the appliance of the release itself.
-PREPARATION = (Assemble, BuildEnvironment)
+PREPARATION = (Assemble, InstallPackages, BuildEnvironment, LoadImage)
 
 
 class Plan(Value, frozen=True):
@@ -139,12 +173,12 @@ def make_plan(
     if new is None:
         steps = [Retire(owned=leaving), Switch(release=None)]
     else:
-        steps = [Assemble(release=new.id)]
-        steps += [
-            BuildEnvironment(release=new.id, name=environment.name, digest=environment.digest)
-            for environment in new.environments
+        steps = [
+            *_preparation(new, operation),
+            Switch(release=new.id),
+            Retire(owned=leaving),
+            Converge(release=new.id),
         ]
-        steps += [Switch(release=new.id), Retire(owned=leaving), Converge(release=new.id)]
         steps += [CheckHealth(release=new.id), Keep(release=new.id, previous=previous)]
     return Plan(
         operation=operation,
@@ -152,6 +186,21 @@ def make_plan(
         new=new.id if new else None,
         steps=tuple(step for step in steps if not (isinstance(step, Retire) and step.owned == Owned())),
     )
+
+
+def _preparation(new: Release, operation: Operation) -> Iterator[Step]:
+    """Yield what is done while the old release still answers.
+
+    Packages only move forward: no way back asks apt for anything. Images are asked for on the way back too:
+    they are there, and where somebody took one away, its blobs are.
+    """
+    yield Assemble(release=new.id)
+    if new.packages and operation in FORWARD:
+        yield InstallPackages(release=new.id, count=len(new.packages))
+    for environment in new.environments:
+        yield BuildEnvironment(release=new.id, name=environment.name, digest=environment.digest)
+    for image in new.images:
+        yield LoadImage(release=new.id, name=image.name, digest=image.manifest)
 
 
 def plan_for(old: Release | None, new: Release, previous: str | None) -> Plan:

@@ -5,16 +5,13 @@ A fact that could not be read never passes: where the wrong answer would break t
 
 from __future__ import annotations
 
-import itertools
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from appliance.text import Text, text
+from appliance.versions import compare_versions, lacking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from appliance.facts import Facts
     from appliance.format import Release, Tolerated
 
@@ -25,6 +22,9 @@ MARGIN_LEAST_BYTES = 64 * 1024 * 1024
 #: Below this, Ansible and the environments' byte-compilation have been seen to be killed.
 MEMORY_LEAST_BYTES = 1024**3
 _UNREAD = text("could not be read")
+_PACKAGE_PROGRAMS = ("apt-get", "dpkg-query")
+#: What dpkg calls the architectures of a target.
+_DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,16 @@ def examine(release: Release, facts: Facts, needs_bytes: int) -> tuple[Finding, 
         _architecture(release, facts),
         _python(release, facts),
         _space(facts, needs_bytes),
+        _system_space(release, facts),
         _one_file_system(facts),
         _memory(facts),
         _systemd(facts),
         _superuser(facts),
-        _contents(release),
+        _packages(release, facts),
+        _images(release, facts),
         _grade(release, facts),
         _clock(release, facts),
-        *(_package(tolerated, facts) for tolerated in release.tolerates),
+        *(_package(tolerated, release, facts) for tolerated in release.tolerates),
     )
 
 
@@ -112,8 +114,23 @@ def _python(release: Release, facts: Facts) -> Finding:
     )
 
 
+def written_bytes(release: Release) -> int:
+    """Return what a release writes under Banip's root beside its blobs, with what podman needs meanwhile.
+
+    podman copies an image's layers, packed as they are, into its temporary folder before it unpacks them.
+    """
+    sizes = {blob.sha256: blob.size_bytes for blob in release.blobs}
+    staged = (sum(sizes[sha256] for sha256 in image.blobs) for image in release.images)
+    space = release.space
+    return space.environments_bytes + space.images_bytes + max(staged, default=0)
+
+
+def _with_margin(needs_bytes: int) -> int:
+    return needs_bytes + max(needs_bytes // MARGIN_DIVISOR, MARGIN_LEAST_BYTES)
+
+
 def _space(facts: Facts, needs_bytes: int) -> Finding:
-    wanted = needs_bytes + max(needs_bytes // MARGIN_DIVISOR, MARGIN_LEAST_BYTES)
+    wanted = _with_margin(needs_bytes)
     enough = facts.disk_free_bytes is not None and facts.disk_free_bytes >= wanted
     return Finding(
         "space",
@@ -122,6 +139,21 @@ def _space(facts: Facts, needs_bytes: int) -> Finding:
         text("{size_bytes} bytes free", size_bytes=wanted),
         _bytes_free(facts.disk_free_bytes),
         None if enough else text("free space on this file system, or give --root a larger one"),
+    )
+
+
+def _system_space(release: Release, facts: Facts) -> Finding:
+    """Ask for the packages' own room: /usr may well be another file system than Banip's root."""
+    lacks = facts.packages is None or lacking(release.packages, facts.packages)
+    wanted = _with_margin(release.space.packages_bytes) if release.packages and lacks else 0
+    enough = not wanted or (facts.system_free_bytes is not None and facts.system_free_bytes >= wanted)
+    return Finding(
+        "system-space",
+        "ok" if enough else "block",
+        text("free space for operating system packages (/usr)"),
+        text("{size_bytes} bytes free", size_bytes=wanted),
+        _bytes_free(facts.system_free_bytes),
+        None if enough else text("free space on the file system of /usr"),
     )
 
 
@@ -170,16 +202,36 @@ def _superuser(facts: Facts) -> Finding:
     )
 
 
-def _contents(release: Release) -> Finding:
-    foreign = [f"image {image.name}" for image in release.images]
-    foreign += [f"package {package.name}" for package in release.packages]
+def _packages(release: Release, facts: Facts) -> Finding:
+    """Ask for what installs packages, and for packages of this machine's kind."""
+    fits = {"all", _DEBIAN_ARCHITECTURES[release.target.architecture]}
+    foreign = [one.name for one in release.packages if one.architecture not in fits]
+    absent = [one for one in _PACKAGE_PROGRAMS if not facts.programs.get(one)]
+    stands = not release.packages or (facts.packages is not None and not foreign and not absent)
+    seen: object = ", ".join(foreign) or ", ".join(absent)
+    if facts.packages is not None and stands:
+        seen = text("{count} of them lacking", count=len(lacking(release.packages, facts.packages)))
     return Finding(
-        "contents",
-        "block" if foreign else "ok",
-        text("this appliance can install everything in the release"),
-        text("no container images and no operating system packages"),
-        ", ".join(foreign) or text("none"),
-        text("install a newer appliance first, from a release that carries neither") if foreign else None,
+        "packages",
+        "ok" if stands else "block",
+        text("apt can install the {count} operating system packages", count=len(release.packages)),
+        ", ".join([*_PACKAGE_PROGRAMS, *sorted(fits)]),
+        seen or _UNREAD,
+        None if stands else text("install on the operating system that the release was built for"),
+    )
+
+
+def _images(release: Release, facts: Facts) -> Finding:
+    """Ask for podman, which the release's own packages may bring."""
+    comes = any(package.name == "podman" for package in release.packages)
+    stands = not release.images or comes or bool(facts.programs.get("podman"))
+    return Finding(
+        "images",
+        "ok" if stands else "block",
+        text("podman can load the {count} container images", count=len(release.images)),
+        "podman",
+        "podman" if comes or facts.programs.get("podman") else text("not installed"),
+        None if stands else text("carry in a release whose packages bring podman, or install it before"),
     )
 
 
@@ -210,8 +262,11 @@ def _clock(release: Release, facts: Facts) -> Finding:
     )
 
 
-def _package(tolerated: Tolerated, facts: Facts) -> Finding:
+def _package(tolerated: Tolerated, release: Release, facts: Facts) -> Finding:
+    """Ask for the version that will be there: the installed one, or the release's own where it is newer."""
     seen = None if facts.packages is None else facts.packages.get(tolerated.name)
+    for package in lacking(release.packages, facts.packages) if facts.packages is not None else ():
+        seen = package.version if package.name == tolerated.name else seen
     fits = seen is not None and tolerates(tolerated, seen)
     absent = _UNREAD if facts.packages is None else text("not installed")
     wanted = text("{version} or newer", version=tolerated.at_least)
@@ -234,38 +289,6 @@ def tolerates(tolerated: Tolerated, version: str) -> bool:
     if compare_versions(version, tolerated.at_least) < 0:
         return False
     return tolerated.below is None or compare_versions(version, tolerated.below) < 0
-
-
-def compare_versions(one: str, other: str) -> int:
-    """Return -1, 0 or 1. Source: Debian policy 5.6.12, ``deb-version(7)``."""
-    for left, right in zip(_parts(one), _parts(other), strict=True):
-        # A part that ends first goes on as if with empty words and zeros: "1" equals "1-0".
-        for ours, theirs in itertools.zip_longest(_runs(left), _runs(right), fillvalue=_NOTHING):
-            if ours != theirs:
-                return 1 if ours > theirs else -1
-    return 0
-
-
-_Run = tuple[tuple[int, ...], int]
-_END = 0  # sorts after "~" and before everything else
-_NOTHING: _Run = ((_END,), 0)
-
-
-def _parts(version: str) -> tuple[str, str, str]:
-    epoch, colon, rest = version.partition(":")
-    upstream, hyphen, revision = (rest if colon else version).rpartition("-")
-    return epoch if colon else "", upstream if hyphen else revision, revision if hyphen else ""
-
-
-def _runs(part: str) -> list[_Run]:
-    """Split into non-digits and digits in turn, weighed so that tuples compare as Debian does."""
-    runs = re.findall(r"([^0-9]*)([0-9]*)", part)
-    return [(tuple(_weights(word)), int(digits or 0)) for word, digits in runs]
-
-
-def _weights(word: str) -> Iterator[int]:
-    weights = (-1 if one == "~" else ord(one) if one.isalpha() else ord(one) + 256 for one in word)
-    return itertools.chain(weights, [_END])
 
 
 def _seen(value: str | None) -> object:

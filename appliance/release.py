@@ -25,19 +25,20 @@ from appliance.durable import (
 )
 from appliance.errors import BanipError, Incomplete, Tampered, Untrusted
 from appliance.format import (
-    CHUNKS_TARGET,
     RELEASE_TARGET,
-    ROOTS_MAX,
     Value,
     canonical_json,
     decode_json,
     release_from_bytes,
     sha256_hex,
 )
+from appliance.images import Containers, image_reference
+from appliance.metadata import INSTALL_AGAIN, FolderSource, write_metadata
+from appliance.packages import Packages
 from appliance.state import State
 from appliance.store import Store
 from appliance.text import text
-from appliance.verify import Envelopes, Floor, verify
+from appliance.verify import Floor, verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -89,6 +90,24 @@ class Server:
     def current(self) -> Path:
         """Link to the release folder in use."""
         return self.root / "current"
+
+    @property
+    def containers(self) -> Containers:
+        """Banip's own container storage; only a private root keeps its run-time part with it."""
+        runtime = Path("/run/banip-containers")
+        if self.root != DEFAULT_ROOT:
+            runtime = self.root / "containers-run"
+        return Containers(self.root / "containers", runtime, self.scratch / "images")
+
+    @property
+    def packages(self) -> Packages:
+        """The operating system's packages, as apt brings them."""
+        return Packages(self.scratch / "packages", self.logs / "operations.log")
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of what a step needs while it is at work."""
+        return self.root / "scratch"
 
     @property
     def data(self) -> Path:
@@ -233,7 +252,7 @@ def _is_of_another(folder: Path, bundle: TrustedBundle) -> bool:
 def _fill(folder: Path, server: Server, bundle: TrustedBundle) -> None:
     for file in bundle.release.files:
         _link(server.store.path(file.sha256), folder / file.path)
-    _write_metadata(folder / "metadata", bundle)
+    write_metadata(folder / "metadata", bundle)
     _write_command(folder / "bin" / "appliance", server, bundle.release)
     sync_file_system(folder)
 
@@ -256,15 +275,6 @@ def _link(blob: Path, target: Path) -> None:
     os.link(blob, target)
 
 
-def _write_metadata(folder: Path, bundle: TrustedBundle) -> None:
-    make_folder(folder, mode=0o755)
-    for version, root in enumerate(bundle.roots, start=1):
-        write_file(folder / f"{version}.root.json", root, mode=0o444)
-    write_file(folder / "targets.json", bundle.targets, mode=0o444)
-    write_file(folder / RELEASE_TARGET, bundle.release_json, mode=0o444)
-    write_file(folder / CHUNKS_TARGET, bundle.chunks_bin, mode=0o444)
-
-
 def _write_command(path: Path, server: Server, release: Release) -> None:
     make_folder(path.parent, mode=0o755)
     python = server.python(release)
@@ -274,40 +284,6 @@ def _write_command(path: Path, server: Server, release: Release) -> None:
         f'exec {python} -I -m appliance --root {server.root} "$@"\n'
     )
     write_file(path, script.encode(), mode=0o755)
-
-
-_INSTALL_AGAIN = text("run install again with the bundle of this release: it repairs the release's folder")
-
-
-@dataclass(frozen=True, slots=True)
-class FolderSource:
-    """The signed metadata that a release folder keeps, as a source for ``verify``."""
-
-    folder: Path
-
-    def envelopes(self) -> Envelopes:
-        """Return the root chain and the targets envelope."""
-        roots = []
-        for version in range(1, ROOTS_MAX + 1):
-            path = self.folder / f"{version}.root.json"
-            if not path.is_file():
-                break
-            roots.append(path.read_bytes())
-        return Envelopes(tuple(roots), self._read("targets.json"))
-
-    def target(self, name: str, length: int) -> bytes:
-        """Return release.json or chunks.bin; ``verify`` checks its length and digest."""
-        return self._read({RELEASE_TARGET: RELEASE_TARGET, CHUNKS_TARGET: CHUNKS_TARGET}[name])[: length + 1]
-
-    def _read(self, name: str) -> bytes:
-        try:
-            return (self.folder / name).read_bytes()
-        except FileNotFoundError as error:
-            raise Incomplete(
-                text("the signed metadata of an installed release is missing"),
-                where=self.folder / name,
-                remedy=_INSTALL_AGAIN,
-            ) from error
 
 
 def load(server: Server, release_id: str, trust: Trust) -> TrustedBundle:
@@ -330,7 +306,7 @@ def load(server: Server, release_id: str, trust: Trust) -> TrustedBundle:
             where=source.folder,
             expected=release_id,
             seen=bundle.release.id,
-            remedy=_INSTALL_AGAIN,
+            remedy=INSTALL_AGAIN,
         )
     return bundle
 
@@ -368,6 +344,13 @@ def role_variables(server: Server, release: Release, site: Mapping[str, Any]) ->
         "banip_environments": {
             environment.name: str(server.environments / environment.digest)
             for environment in release.environments
+        },
+        "banip_images": {
+            image.name: {
+                "reference": image_reference(image.name, release.id),
+                "digest": f"sha256:{image.manifest}",
+            }
+            for image in release.images
         },
     }
 

@@ -14,7 +14,7 @@ from appliance.errors import BanipError, Tampered, UnfitServer, Untrusted
 from appliance.facts import read_facts
 from appliance.media import open_carrier
 from appliance.operation import Operator
-from appliance.preflight import examine
+from appliance.preflight import examine, written_bytes
 from appliance.release import floor_of, good_bundles, installed
 from appliance.site import read_site
 from appliance.state import reference_time, utc_now
@@ -64,6 +64,11 @@ class Session:
             self.tell({"result": facts, "said": words.render(self.language)})
         else:
             self.write(words.render(self.language))
+
+    def stream(self, piece: str) -> None:
+        """Show a piece of an answer as it arrives, without a line's end."""
+        sys.stdout.write(piece)
+        sys.stdout.flush()
 
     # --- Trust -----------------------------------------------------------------------------------------
 
@@ -128,7 +133,7 @@ class Session:
 
     def findings(self, release: Release) -> tuple[Finding, ...]:
         """Return what the preflight says of this server and the release."""
-        needs = self.server.store.needs_bytes(release.blobs) + release.space.environments_bytes
+        needs = self.server.store.needs_bytes(release.blobs) + written_bytes(release)
         return examine(release, read_facts(self.server.root), needs)
 
     def require_fit(self, release: Release) -> None:

@@ -7,24 +7,20 @@ must give the same bytes. The one date is the lock's. Source: CycloneDX 1.6, JSO
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 from uuid import UUID
 
 from appliance.format import canonical_json, sha256_hex
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from bundle.lock import Lock, LockedModel, LockedWheel
+    from bundle.lock import Lock, LockedImage, LockedModel, LockedPackage, LockedWheel
 
 
 def make_bom(lock: Lock, licences: Mapping[str, str]) -> bytes:
     """Return the document; ``licences``: what wheels state of themselves, by digest."""
-    wheels = {wheel.sha256: wheel for each in lock.environments for wheel in each.wheels}
-    components = [_wheel(wheel, licences.get(wheel.sha256, "")) for wheel in wheels.values()]
-    components += [_model(model, lock.manifest.models[model.name].hub) for model in lock.models]
-    components += [_image(image.name, image.reference, image.manifest) for image in lock.images]
-    components += [_role(role.name, lock) for role in lock.roles]
-    components.sort(key=lambda component: component["bom-ref"])
+    components = sorted(_components(lock, licences), key=lambda component: str(component["bom-ref"]))
     manifest = lock.manifest
     product = {
         "type": "application",
@@ -48,6 +44,15 @@ def make_bom(lock: Lock, licences: Mapping[str, str]) -> bytes:
             ],
         }
     )
+
+
+def _components(lock: Lock, licences: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    wheels = {wheel.sha256: wheel for each in lock.environments for wheel in each.wheels}
+    yield from (_wheel(wheel, licences.get(wheel.sha256, "")) for wheel in wheels.values())
+    yield from (_model(model, lock.manifest.models[model.name].hub) for model in lock.models)
+    yield from map(_image, lock.images)
+    yield from (_package(package, lock.manifest.target.os) for package in lock.packages)
+    yield from (_role(role.name, lock) for role in lock.roles)
 
 
 def _wheel(wheel: LockedWheel, licence: str) -> dict[str, Any]:
@@ -85,13 +90,40 @@ def _model(model: LockedModel, hub: str | None) -> dict[str, Any]:
     return found
 
 
-def _image(name: str, reference: str, manifest: str) -> dict[str, Any]:
+def _image(image: LockedImage) -> dict[str, Any]:
+    blobs = [("manifest", image.manifest), ("config", image.config)]
+    blobs += [(f"layer-{number}", layer) for number, layer in enumerate(image.layers, start=1)]
+    files = [
+        {
+            "type": "file",
+            "bom-ref": f"image:{image.name}/{part}",
+            "name": part,
+            "hashes": [_sha256(blob.sha256)],
+        }
+        for part, blob in blobs
+    ]
+    repository, _, tag = image.reference.rpartition(":")
     return {
         "type": "container",
-        "bom-ref": f"image:{name}",
-        "name": reference,
-        "version": f"sha256:{manifest}",
-        "hashes": [_sha256(manifest)],
+        "bom-ref": f"image:{image.name}",
+        "name": image.reference,
+        "version": f"sha256:{image.manifest.sha256}",
+        "purl": f"pkg:oci/{repository.rpartition('/')[2]}@sha256%3A{image.source}?tag={tag}",
+        "hashes": [_sha256(image.manifest.sha256)],
+        "components": files,
+    }
+
+
+def _package(package: LockedPackage, system: str) -> dict[str, Any]:
+    vendor = system.partition("-")[0]
+    qualifiers = f"arch={package.architecture}&distro={system}"
+    return {
+        "type": "library",
+        "bom-ref": f"package:{package.name}",
+        "name": package.name,
+        "version": package.version,
+        "purl": f"pkg:deb/{vendor}/{quote(package.name)}@{quote(package.version, safe='')}?{qualifiers}",
+        "hashes": [_sha256(package.sha256)],
     }
 
 

@@ -11,35 +11,33 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from appliance.errors import BanipError
 from appliance.format import Blob
-from appliance.store import PIECE_BYTES, Store
+from appliance.store import PIECE_BYTES
 from appliance.text import text
+from bundle.collection import Collection
+from bundle.images import collect_image
 from bundle.index import find_index, masked
 from bundle.local import file_sha256, playbook_files
 from bundle.lock import refuse_unlocked
 from bundle.models import pieces
-from bundle.problems import Incompletes, Problem
+from bundle.packages import collect_packages
+from bundle.problems import Incompletes
 from bundle.wheels import wheel_target
-from bundle.workshop import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Executor
     from pathlib import Path
 
-    from appliance.text import Text
     from bundle.index import Index
-    from bundle.lock import Lock, LockedFile, LockedModel, LockedWheel
+    from bundle.lock import Lock, LockedModel, LockedWheel
     from bundle.manifest import CheckedManifest
     from bundle.wheels import WheelTarget
-    from bundle.workshop import EventKind, Report, Workshop
+    from bundle.workshop import Report, Workshop
 
 _THREADS = 4
 #: One pip brings so much: little enough that a killed run loses little, enough that pip's start is cheap.
 _BATCH_WHEELS, _BATCH_BYTES = 8, 32 * 1024 * 1024
-#: What may go wrong with one file while the others go on.
-_FAILURES = (BanipError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +57,13 @@ def collect(checked: CheckedManifest, lock: Lock, workshop: Workshop, report: Re
     stays, so the next run goes on from there.
     """
     refuse_unlocked(lock)
-    _refuse_images(lock)
-    run = _Collection(workshop.store, report)
+    run = Collection(workshop.store, report)
     _Wheels(checked, lock, workshop, run).collect()
     for model in lock.models:
         _collect_model(checked, workshop, model, run)
+    for image in lock.images:
+        collect_image(image, checked.manifest, workshop, run)
+    collect_packages(checked, lock, workshop, run)
     files = playbook_files(checked)
     for file in lock.playbooks:
         run.take(file.path, file, "copied", _read(files[file.path]))
@@ -76,70 +76,19 @@ def collect(checked: CheckedManifest, lock: Lock, workshop: Workshop, report: Re
     return Collected(run.cached, run.cached_bytes, run.new, run.new_bytes)
 
 
-def _refuse_images(lock: Lock) -> None:
-    problems = [
-        Problem(f"image {image.name}", text("this version of Banip cannot collect container images yet"))
-        for image in lock.images
-    ]
-    if problems:
-        raise Incompletes(
-            text("{count} images cannot be collected", count=len(problems)),
-            problems,
-            text("take the images out of the manifest, or use a later version of Banip"),
-        )
-
-
-class _Collection:
-    """The store, the tally and the failures of one run."""
-
-    def __init__(self, store: Store, report: Report) -> None:
-        self.store, self.report = store, report
-        self.problems: list[Problem] = []
-        self.cached = self.cached_bytes = self.new = self.new_bytes = 0
-
-    def take(
-        self,
-        name: str,
-        what: LockedFile | LockedWheel,
-        kind: EventKind,
-        content: Iterable[bytes],
-    ) -> None:
-        """Store lazy content under its locked digest, unless it is there; other content is a failure."""
-        blob = Blob(sha256=what.sha256, size_bytes=what.size_bytes)
-        if self.store.has(blob):
-            self.keep(name, blob.size_bytes)
-            return
-        try:
-            self.store.add(blob, content)
-        except _FAILURES as error:
-            self.fail(name, _why(error))
-        else:
-            self.got(kind, name, blob.size_bytes)
-
-    def keep(self, name: str, size_bytes: int) -> None:
-        self.cached, self.cached_bytes = self.cached + 1, self.cached_bytes + size_bytes
-        self.report(Event("cached", name, size_bytes))
-
-    def got(self, kind: EventKind, name: str, size_bytes: int) -> None:
-        self.new, self.new_bytes = self.new + 1, self.new_bytes + size_bytes
-        self.report(Event(kind, name, size_bytes))
-
-    def fail(self, name: str, said: Text) -> None:
-        self.problems.append(Problem(name, said))
-        self.report(Event("failed", name, detail=str(said)))
-
-
 # --- Wheels, through pip --------------------------------------------------------------------------------
 
 
 class _Wheels:
     """Fetches wheels into ``offline-wheels/TAG``, where a person finds them, and into the store."""
 
-    def __init__(self, checked: CheckedManifest, lock: Lock, workshop: Workshop, run: _Collection) -> None:
+    def __init__(self, checked: CheckedManifest, lock: Lock, workshop: Workshop, run: Collection) -> None:
         self._lock, self._workshop, self._run = lock, workshop, run
         self._target: WheelTarget = wheel_target(lock.manifest.target)
         self._folder = workshop.wheels(self._target.folder)
-        self._find_index: Callable[[], Index] = lambda: find_index(checked.manifest.sources, checked.project)
+        self._find_index: Callable[[], Index] = lambda: find_index(
+            checked.manifest.sources, checked.project, run.report
+        )
 
     def collect(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -245,38 +194,22 @@ def batches(wheels: Iterable[LockedWheel]) -> Iterator[list[LockedWheel]]:
 
 
 def _collect_model(
-    checked: CheckedManifest, workshop: Workshop, locked: LockedModel, run: _Collection
+    checked: CheckedManifest, workshop: Workshop, locked: LockedModel, run: Collection
 ) -> None:
     model = checked.manifest.models[locked.name]
+    if model.hub is not None:
+        from bundle.hub import Hub  # noqa: PLC0415 - only where a manifest has hub models
+
+        Hub(checked.manifest.sources.hub, workshop.hub).collect(model.hub, locked, run)
+        return
     for file in locked.files:
         name = f"models/{locked.name}/{file.path}"
         if model.generate is not None:
             run.take(name, file, "made", pieces(model.generate, file.path))
         elif model.folder is not None:
             run.take(name, file, "copied", _read(checked.path(model.folder) / file.path))
-        else:
-            run.take(name, file, "fetched", _from_hub(checked, workshop, locked, file.path))
-
-
-def _from_hub(
-    checked: CheckedManifest, workshop: Workshop, locked: LockedModel, path: str
-) -> Iterator[bytes]:
-    from bundle.hub import HUB_ERRORS, Hub  # noqa: PLC0415 - only where a manifest has hub models
-
-    hub = Hub(checked.manifest.sources.hub, workshop.hub)
-    try:
-        file = hub.fetch(checked.manifest.models[locked.name].hub or "", locked.commit or "", path)
-    except HUB_ERRORS as error:
-        raise OSError(masked(str(error))) from error
-    yield from _read(file)
 
 
 def _read(path: Path) -> Iterator[bytes]:
     with path.open("rb", buffering=0) as file:
         yield from iter(lambda: file.read(PIECE_BYTES), b"")
-
-
-def _why(error: Exception) -> Text:
-    if isinstance(error, BanipError):
-        return error.happened
-    return text("it cannot be read: {error}", error=str(error))

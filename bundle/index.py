@@ -1,6 +1,7 @@
 """Where wheels come from: the manifest's sources, or else what pip is configured to use on this machine.
 
 pip's configuration is the build machine's configuration. uv does not read it, so it is put into uv's words.
+An index or folders that a manifest names stand alone; extra indexes alone stand beside the machine's own.
 """
 
 from __future__ import annotations
@@ -8,31 +9,44 @@ from __future__ import annotations
 import ast
 import os
 import re
+import ssl
 import subprocess
 import sys
-from dataclasses import dataclass
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from bundle.workshop import Event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from bundle.manifest import Sources
+    from bundle.sources import Sources
+    from bundle.workshop import Report
 
 _DEFAULT = ""  # no address named: the client's own default index
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
 #: What must not leak from the caller's shell into a resolution that the sources decide.
 _UV_CHOICES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
+_TIMEOUT_S = 10
+_PAUSES_S: tuple[float, ...] = (0.5, 1)  # names and links come and go
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Indexes and folders of wheels; ``index`` is None where none may be asked, "" for their own default."""
+    """Indexes and folders of wheels; ``index`` is None where none may be asked, "" for their own default.
+
+    ``silent``: extra indexes of the manifest that did not answer and are left out, without ``https://``.
+    """
 
     index: str | None
     extra_indexes: tuple[str, ...] = ()
     find_links: tuple[str, ...] = ()
     certificates: str | None = None
+    silent: tuple[str, ...] = ()
 
     def uv_options(self) -> tuple[str, ...]:
         """Return what uv takes from its command line only."""
@@ -76,23 +90,63 @@ class Index:
         return environment
 
 
-def find_index(sources: Sources, project: Path) -> Index:
-    """Return the places that the manifest names, and this machine's where it names none."""
+def find_index(sources: Sources, project: Path, report: Report | None = None) -> Index:
+    """Return the places that the manifest names, and this machine's where it names none.
+
+    A named extra index that does not answer is reported and left out: it may have a mirror on this machine,
+    and what only it has is then not found, never replaced, because digests and versions are pinned.
+    """
     own = _pip_configuration()
-    certificates = own.get("cert")
-    if sources.index is None and not sources.extra_indexes and not sources.find_links:
-        return Index(
-            None
-            if own.get("no-index", "").lower() in {"1", "true", "yes"}
-            else own.get("index-url", _DEFAULT),
-            tuple(own.get("extra-index-url", "").split()),
-            tuple(own.get("find-links", "").split()),
-            certificates,
-        )
-    links = tuple(link if "://" in link else str(project / link) for link in sources.find_links)
-    # Folders alone mean those folders alone.
-    index = sources.index or (_DEFAULT if sources.extra_indexes else None)
-    return Index(index, sources.extra_indexes, links, certificates)
+    if sources.index is None and not sources.find_links:
+        index = _own(own)
+    else:
+        links = tuple(link if "://" in link else str(project / link) for link in sources.find_links)
+        # Folders alone mean those folders alone.
+        alone = sources.index is None and not sources.extra_indexes
+        index = Index(None if alone else sources.index or _DEFAULT, (), links, own.get("cert"))
+    return _with_extra(index, sources.extra_indexes, report or (lambda _: None))
+
+
+def _own(own: Mapping[str, str]) -> Index:
+    none = own.get("no-index", "").lower() in {"1", "true", "yes"}
+    return Index(
+        None if none else own.get("index-url", _DEFAULT),
+        tuple(own.get("extra-index-url", "").split()),
+        tuple(own.get("find-links", "").split()),
+        own.get("cert"),
+    )
+
+
+def _with_extra(index: Index, named: tuple[str, ...], report: Report) -> Index:
+    answering, silent = [], []
+    for address in named:
+        reason = _silence(address, index.certificates)
+        if reason is None:
+            answering.append(address)
+        else:
+            name = address.partition("://")[2]
+            silent.append(name)
+            report(Event("unanswered", name, detail=reason))
+    return replace(index, extra_indexes=(*index.extra_indexes, *answering), silent=tuple(silent))
+
+
+def _silence(address: str, certificates: str | None, pauses_s: tuple[float, ...] = _PAUSES_S) -> str | None:
+    """Return why an index does not answer, after several tries; a refusal is an answer, a fault is none."""
+    request = urllib.request.Request(f"{address.rstrip('/')}/", method="HEAD")  # noqa: S310 - the manifest's
+    context = ssl.create_default_context(cafile=certificates)
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=context):  # noqa: S310
+            return None
+    except urllib.error.HTTPError as error:
+        if error.code < 500:  # noqa: PLR2004 - of HTTP: from here on the server's own fault
+            return None
+        reason = str(error)
+    except (urllib.error.URLError, TimeoutError, OSError) as error:
+        reason = str(getattr(error, "reason", error))
+    if not pauses_s:
+        return masked(reason)
+    time.sleep(pauses_s[0])
+    return _silence(address, certificates, pauses_s[1:])
 
 
 def masked(words: str) -> str:

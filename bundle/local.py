@@ -42,10 +42,15 @@ def folder_files(folder: Path, inside: str = "") -> dict[str, Path]:
         relative = "/".join(part for part in (inside, path.relative_to(folder).as_posix()) if part)
         if path.is_symlink() or not path.is_file():
             raise BadInput(text("links and special files cannot enter a bundle"), where=path)
-        if not _PATH.fullmatch(relative):
+        if not is_release_path(relative):
             raise BadInput(text("a release cannot have a file of this name"), where=path)
         found[relative] = path
     return found
+
+
+def is_release_path(path: str) -> bool:
+    """Tell whether a release can have a file of that path."""
+    return _PATH.fullmatch(path) is not None
 
 
 def playbook_files(checked: CheckedManifest) -> dict[str, Path]:

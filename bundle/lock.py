@@ -6,6 +6,7 @@ No address, host or credential stands in it. What could not be resolved is liste
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003 - msgspec resolves annotations at run time
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -16,6 +17,9 @@ from appliance.format import (
     Blob,
     Count,
     Name,
+    Package,
+    PackageName,
+    PackageVersion,
     RelativePath,
     Role,
     Sha256,
@@ -74,11 +78,43 @@ class LockedModel(Value, frozen=True):
 
 
 class LockedImage(Value, frozen=True):
-    """A container image by the digest of its manifest."""
+    """A container image: its OCI manifest, its config, and its layers from the lowest up, each once.
+
+    ``source``: digest of the manifest that the registry has. It is another one where the registry has
+    Docker's kind, which becomes an OCI manifest of the same config and layers.
+    """
 
     name: Name
     reference: str
-    manifest: Sha256
+    source: Sha256
+    manifest: Blob
+    config: Blob
+    layers: tuple[Blob, ...]
+
+
+class LockedPackage(Value, frozen=True):
+    """An operating system package, as the signed index of its archive describes it.
+
+    ``installed_bytes``: what the package states as its size once it is installed.
+    """
+
+    name: PackageName
+    version: PackageVersion
+    architecture: str
+    sha256: Sha256
+    size_bytes: Count
+    installed_bytes: Count
+
+    def package(self) -> Package:
+        """Return it as the release has it."""
+        return Package(
+            name=self.name, version=self.version, architecture=self.architecture, sha256=self.sha256
+        )
+
+    @property
+    def filename(self) -> str:
+        """Its file's name, as apt names what it downloads."""
+        return PurePosixPath(self.package().path).name
 
 
 class LockedProject(Value, frozen=True):
@@ -109,6 +145,7 @@ class Lock(Value, frozen=True):
     environments: tuple[LockedEnvironment, ...]
     models: tuple[LockedModel, ...]
     images: tuple[LockedImage, ...]
+    packages: tuple[LockedPackage, ...]
     playbooks: tuple[LockedFile, ...]
     projects: tuple[LockedProject, ...]
     unlocked: tuple[Unlocked, ...]
@@ -124,6 +161,9 @@ class Lock(Value, frozen=True):
         files = [*self.playbooks, *(file for model in self.models for file in model.files)]
         sizes = {file.sha256: file.size_bytes for file in files}
         sizes |= {wheel.sha256: wheel.size_bytes for wheel in self.wheels()}
+        sizes |= {package.sha256: package.size_bytes for package in self.packages}
+        for image in self.images:
+            sizes |= {blob.sha256: blob.size_bytes for blob in (image.manifest, image.config, *image.layers)}
         return tuple(Blob(sha256=digest, size_bytes=size) for digest, size in sorted(sizes.items()))
 
 

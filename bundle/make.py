@@ -11,7 +11,8 @@ from appliance.media import open_carrier
 from appliance.store import write_file
 from appliance.text import text
 from bundle import keys
-from bundle.compose import compose, read_wheels
+from bundle.compose import compose
+from bundle.contents import read_contents
 from bundle.firstcontact import NAME, make_first_contact
 from bundle.pack import build_carrier, inspect
 from bundle.secrets import refuse_secrets
@@ -55,12 +56,13 @@ def make_bundle(  # noqa: PLR0913 - what it is made of, and where it goes
     """
     store = workshop.store
     roots = _roots(key_folder, checked.manifest.product)
-    contents = read_wheels(lock, store)
+    contents = read_contents(lock, store)
     refuse_secrets(checked, lock, store)
     composed = compose(lock, contents)
-    bom = Blob(sha256=composed.release.bom, size_bytes=len(composed.bom))
-    if not store.has(bom):
-        store.add(bom, [composed.bom])
+    for content in composed.made:
+        blob = Blob(sha256=sha256_hex(content), size_bytes=len(content))
+        if not store.has(blob):
+            store.add(blob, [content])
 
     def open_blob(sha256: str) -> RawIOBase:
         return store.path(sha256).open("rb", buffering=0)

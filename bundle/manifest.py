@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from appliance.errors import BadInput
 from appliance.format import (
@@ -21,6 +22,7 @@ from appliance.format import (
     Owned,
     PackageName,
     Role,
+    Socket,
     Target,
     Tolerated,
     UnitActive,
@@ -32,6 +34,7 @@ from appliance.format import (
 from appliance.text import text
 from bundle.document import check_schema, document_from_bytes, read_document
 from bundle.problems import BadInputs, Problem, refuse
+from bundle.sources import ProjectPath, Sources, source_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,15 +43,16 @@ if TYPE_CHECKING:
     from bundle.document import Document, Place
 
 MANIFESTS = "manifests"
-_PATH = r"^(\.|[A-Za-z0-9_][A-Za-z0-9_.+@=-]*(/[A-Za-z0-9_][A-Za-z0-9_.+@=-]*)*)$"
-
-ProjectPath = Annotated[
-    str, Meta(pattern=_PATH, max_length=240, description="Relative to the project, the parent of manifests/.")
-]
 Requirement_ = Annotated[
     str, Meta(min_length=1, max_length=200, description="PEP 508, without a URL: `itsdangerous==2.1.2`.")
 ]
-Url = Annotated[str, Meta(pattern=r"^(https?|file)://[^\s@]+$", max_length=400)]
+Distribution = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,80}[A-Za-z0-9])?$",
+        description="A name without version: not installed although something requires it.",
+    ),
+]
 Extra = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
 RoleName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 VariableName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
@@ -74,16 +78,6 @@ class TargetServer(Value, frozen=True):
     ]
 
 
-class Sources(Value, frozen=True):
-    """Where names are looked up; what is not named here, the build machine's configuration decides."""
-
-    index: Url | None = None
-    extra_indexes: tuple[Url, ...] = ()
-    find_links: tuple[Url | ProjectPath, ...] = ()
-    hub: Url | None = None
-    registries: tuple[Url, ...] = ()
-
-
 class Project(Value, frozen=True):
     """A local Python project; its wheel is built once, when the manifest is locked."""
 
@@ -97,6 +91,7 @@ class PythonEnvironment(Value, frozen=True):
     requirements: tuple[Requirement_, ...] = ()
     projects: tuple[Project, ...] = ()
     from_source: tuple[Requirement_, ...] = ()
+    excludes: tuple[Distribution, ...] = ()
 
 
 class Generated(Value, frozen=True):
@@ -161,10 +156,11 @@ class Manifest(Value, frozen=True):
 
 
 class RoleFile(Value, frozen=True):
-    """``meta/banip.yaml`` of a role: what it owns on the host, and how its health is asked for."""
+    """``meta/banip.yaml`` of a role: what it owns, where it listens, and how its health is asked for."""
 
     format: Literal[1]
     owns: Owned = Owned()
+    listens: tuple[Socket, ...] = ()
     health: tuple[UnitActive | HttpAnswers, ...] = ()
     health_timeout_s: Annotated[int, Meta(ge=1, le=3600)] = 60
 
@@ -218,9 +214,12 @@ def _faults(document: Document, manifest: Manifest, project: Path) -> Iterator[P
     for place, path in _paths(manifest):
         if reason := _outside(project, path):
             yield document.problem(place, reason)
+    for place, said in source_faults(manifest.sources, project):
+        yield document.problem(("sources", *place), said)
     for place, requirement in _requirements(manifest):
         if reason := _not_a_name(requirement):
             yield document.problem(place, reason)
+    yield from _exclude_faults(document, manifest)
     for name, environment in manifest.environments.items():
         if not environment.requirements and not environment.projects:
             yield document.problem(("environments", name), text("an environment needs something to install"))
@@ -261,6 +260,13 @@ def _requirements(manifest: Manifest) -> Iterator[tuple[Place, str]]:
                 yield ("environments", name, key, number), requirement
 
 
+def _exclude_faults(document: Document, manifest: Manifest) -> Iterator[Problem]:
+    for place, requirement in _requirements(manifest):
+        excludes = {canonicalize_name(name) for name in manifest.environments[str(place[1])].excludes}
+        if _not_a_name(requirement) is None and canonicalize_name(Requirement(requirement).name) in excludes:
+            yield document.problem(place, text("{name} is required and excluded", name=requirement))
+
+
 def _not_a_name(requirement: str) -> Text | None:
     try:
         parsed = Requirement(requirement)
@@ -285,7 +291,11 @@ def _roles(document: Document, manifest: Manifest, project: Path, problems: list
         found = _read_role(project / name, name, problems)
         if found is not None:
             yield Role(
-                name=role, owns=found.owns, health=found.health, health_timeout_s=found.health_timeout_s
+                name=role,
+                owns=found.owns,
+                listens=found.listens,
+                health=found.health,
+                health_timeout_s=found.health_timeout_s,
             )
 
 

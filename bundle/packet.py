@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from appliance.errors import BadInput, Incomplete
-from appliance.format import sha256_hex
+from appliance.format import PACKAGES_INDEX, sha256_hex
 from appliance.media import open_carrier
 from appliance.text import Text, text
 from appliance.verify import Trust, trusted_root, verify
@@ -153,7 +153,8 @@ def _parts(release: Release, bom: Mapping[str, Any]) -> Iterator[Part]:
             name = component["name"] if each is component else f"{component['name']}/{each['name']}"
             yield Part(name, version, source, digest, sizes[digest])
     for file in release.files:
-        if file.path.startswith("playbooks/") or file.sha256 == release.bom:
+        made = file.sha256 == release.bom or file.path == PACKAGES_INDEX
+        if made or file.path.startswith("playbooks/"):
             yield Part(file.path, release.version, text("the supplier"), file.sha256, sizes[file.sha256])
 
 
@@ -163,6 +164,8 @@ def _source(component: Mapping[str, Any]) -> Text:
         return text("Python package index")
     if purl.startswith("pkg:huggingface/"):
         return text("model hub")
+    if purl.startswith("pkg:deb/"):
+        return text("operating system's archive")
     if component["type"] == "container":
         return text("container registry")
     return text("the supplier")

@@ -16,11 +16,14 @@ from bundle.lock import (
     LockedFile,
     LockedImage,
     LockedModel,
+    LockedPackage,
     LockedProject,
     Unlocked,
 )
-from bundle.manifest import Project, PythonEnvironment, Sources
+from bundle.manifest import Project, PythonEnvironment
 from bundle.models import lock_folder, lock_generated
+from bundle.packages import lock_packages
+from bundle.sources import Sources
 from bundle.wheels import Wanted, build_from_source, build_project, resolve, wheel_target
 from bundle.workshop import Event
 
@@ -54,13 +57,9 @@ def make_lock(checked: CheckedManifest, workshop: Workshop, *, now: datetime, re
         }
     models = [_lock_model(checked, workshop, name, model) for name, model in manifest.models.items()]
     images = list(_images(checked))
-    packages = [
-        Unlocked(kind="package", name=name, reason="this version of Banip cannot resolve OS packages yet")
-        for name in manifest.packages
-    ]
+    packages, without = lock_packages(checked, workshop)
     unlocked = [*wheels.unlocked, *(each for each in [*models, *images] if isinstance(each, Unlocked))]
-    unlocked += packages
-    _tell(report, [*models, *images])
+    _tell(report, [*models, *images, *packages])
     return Lock(
         format=1,
         locked_at=now.replace(microsecond=0),
@@ -71,9 +70,10 @@ def make_lock(checked: CheckedManifest, workshop: Workshop, *, now: datetime, re
         environments=tuple(environment for _, environment in sorted(environments.items())),
         models=tuple(model for model in models if isinstance(model, LockedModel)),
         images=tuple(image for image in images if isinstance(image, LockedImage)),
+        packages=packages,
         playbooks=tuple(_locked_file(path, file) for path, file in playbook_files(checked).items()),
         projects=tuple(project for _, project in sorted(wheels.projects.items())),
-        unlocked=tuple(unlocked),
+        unlocked=(*unlocked, *without),
     )
 
 
@@ -82,7 +82,7 @@ class _Environments:
 
     def __init__(self, checked: CheckedManifest, workshop: Workshop, scratch: Path, report: Report) -> None:
         self._checked, self._workshop, self._scratch, self._report = checked, workshop, scratch, report
-        self._index = find_index(checked.manifest.sources, checked.project)
+        self._index = find_index(checked.manifest.sources, checked.project, report)
         self._target = wheel_target(checked.manifest.target)
         self._built: dict[str, Path] = {}
         self.projects: dict[str, LockedProject] = {}
@@ -91,7 +91,7 @@ class _Environments:
     def lock(self, name: str, environment: PythonEnvironment) -> LockedEnvironment:
         built = [(self._project(project.path), project.extras) for project in environment.projects]
         built += [(self._from_source(requirement), ()) for requirement in environment.from_source]
-        wanted = Wanted(name, environment.requirements, tuple(built))
+        wanted = Wanted(name, environment.requirements, tuple(built), environment.excludes)
         wheels, unlocked = resolve(wanted, self._target, self._index, self._scratch / f"resolve-{name}")
         self.unlocked += unlocked
         self._report(Event("resolved", name, sum(wheel.size_bytes for wheel in wheels), str(len(wheels))))
@@ -141,10 +141,13 @@ def _locked_file(path: str, file: Path) -> LockedFile:
     return LockedFile(path=path, sha256=file_sha256(file), size_bytes=file.stat().st_size)
 
 
-def _tell(report: Report, found: list[LockedModel | LockedImage | Unlocked]) -> None:
+def _tell(report: Report, found: list[LockedModel | LockedImage | LockedPackage | Unlocked]) -> None:
     for each in found:
         if isinstance(each, LockedModel):
             size_bytes = sum(file.size_bytes for file in each.files)
             report(Event("resolved", each.name, size_bytes, str(len(each.files))))
         elif isinstance(each, LockedImage):
-            report(Event("resolved", each.name))
+            size_bytes = sum(layer.size_bytes for layer in each.layers)
+            report(Event("resolved", each.name, size_bytes, str(len(each.layers))))
+        elif isinstance(each, LockedPackage):
+            report(Event("resolved", each.name, each.size_bytes, each.version))

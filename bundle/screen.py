@@ -29,6 +29,7 @@ _WORDS: Mapping[str, Text] = {
     "made": text("made"),
     "copied": text("copied"),
     "failed": text("failed"),
+    "unanswered": text("no answer"),
 }
 _STEP_PERCENT = 10
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bundle.keys import KeyRing
     from bundle.pack import Contents, Difference
 
+_PACKAGES_SHOWN = 10
 _NOUNS = ("environments", "files", "images", "packages", "roles")
 
 
@@ -61,10 +62,12 @@ def bundle_facts(contents: Contents) -> dict[str, object]:
         "blob_bytes": contents.blob_bytes,
         "store_bytes": release.space.store_bytes,
         "environments_bytes": release.space.environments_bytes,
+        "images_bytes": release.space.images_bytes,
+        "packages_bytes": release.space.packages_bytes,
         "environments": {each.name: len(each.wheels) for each in release.environments},
         "files": len(release.files),
-        "images": [image.name for image in release.images],
-        "packages": [package.name for package in release.packages],
+        "images": {image.name: f"{image.reference} sha256:{image.manifest}" for image in release.images},
+        "packages": {package.name: package.version for package in release.packages},
         "roles": [role.name for role in release.roles],
         "bytes_read": contents.bytes_read,
     }
@@ -103,6 +106,10 @@ def _words(name: str, value: object) -> str:
         return f"{value} ({human_bytes(value)})"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "-"
+    if name == "packages" and isinstance(value, dict) and len(value) > _PACKAGES_SHOWN:
+        return f"{len(value)}"  # the paper and --json name them all
+    if isinstance(value, dict) and not value:
+        return "-"
     if isinstance(value, dict):
         return ", ".join(f"{key} ({count})" for key, count in value.items())
     return "-" if value is None else str(value)

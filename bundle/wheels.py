@@ -176,11 +176,15 @@ def _build(argv: Sequence[str], out: Path, name: str, environment: Mapping[str, 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What goes into one environment: requirements as written, and wheels built here with their extras."""
+    """What goes into one environment: requirements as written, and wheels built here with their extras.
+
+    ``excludes``: names that stay out although something in it requires them.
+    """
 
     name: str
     requirements: tuple[str, ...]
     built: tuple[tuple[Path, tuple[str, ...]], ...]
+    excludes: tuple[str, ...] = ()
 
 
 def resolve(
@@ -191,13 +195,14 @@ def resolve(
     An environment that has no solution is unlocked as a whole, with uv's own reason.
     """
     work.mkdir(parents=True)
-    wishes, lock = work / "requirements.in", work / "pylock.toml"
+    wishes, excludes, lock = work / "requirements.in", work / "excludes.txt", work / "pylock.toml"
     wishes.write_text("".join(f"{line}\n" for line in _lines(wanted)), "utf-8")
+    excludes.write_text("".join(f"{name}\n" for name in wanted.excludes), "utf-8")
     argv = [*_uv("pip"), "compile", "-q", "--no-header", "--no-annotate", "--format", "pylock.toml"]
     argv += ["--python", sys.executable, "--python-version", target.python]
     argv += ["--python-platform", target.uv_platform, "--only-binary", ":all:", *index.uv_options()]
     done = subprocess.run(
-        [*argv, "-o", str(lock), str(wishes)],
+        [*argv, "--excludes", str(excludes), "-o", str(lock), str(wishes)],
         env=index.uv_environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -205,7 +210,8 @@ def resolve(
         check=False,
     )
     if done.returncode != 0:
-        return (), (Unlocked(kind="environment", name=wanted.name, reason=_reason(done.stderr)),)
+        reason = _reason(done.stderr) + _left_out(index)
+        return (), (Unlocked(kind="environment", name=wanted.name, reason=reason),)
     return _choose(Pylock.from_dict(tomllib.loads(lock.read_text("utf-8"))), wanted, target, index, work)
 
 
@@ -296,6 +302,10 @@ def _reason(stderr: str) -> str:
     """Return uv's explanation as one line, without credentials, links and hints."""
     words = " ".join(stderr.split("\nhint:", maxsplit=1)[0].split())
     return masked(words)[:1000] or "uv gave no reason"
+
+
+def _left_out(index: Index) -> str:
+    return "".join(f"; the extra index {name} did not answer" for name in index.silent)
 
 
 def _uv(command: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from appliance.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-EventKind = Literal["resolved", "built", "cached", "fetched", "made", "copied", "failed"]
+EventKind = Literal["resolved", "built", "cached", "fetched", "made", "copied", "failed", "unanswered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,15 @@ class Workshop:
         """Return where the hub's client keeps its downloads, to resume them."""
         return self.project / ".banip" / "hub"
 
+    @property
+    def images(self) -> Path:
+        """Return where skopeo leaves the layers of an image until all of it is there."""
+        return self.project / ".banip" / "images"
+
+    def apt(self, name: str) -> Path:
+        """Return the private folder of apt for one kind of target and one set of sources."""
+        return self.project / ".banip" / "apt" / name
+
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """Yield a fresh folder on the store's file system, and remove it; also those of killed runs."""
@@ -67,6 +77,14 @@ class Workshop:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(descriptor)
+
+
+def ended(process: subprocess.Popen[bytes], within_s: float) -> int | None:
+    """Return the exit code of a program that ends within that time, otherwise None."""
+    try:
+        return process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 @contextmanager

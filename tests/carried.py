@@ -9,6 +9,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROJECT = Path(__file__).parents[1]
 PASSPHRASE = "only for tests: nothing real is signed with it"
@@ -17,7 +21,7 @@ _CARRIED = ("build.py", "bundle", "appliance", "playbooks", "manifests", "pyproj
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How a later version differs from ``manifests/minimal.yaml``: (file, pattern, replacement)."""
+    """How a version differs from the project as it stands: (file, pattern, replacement)."""
 
     version: str
     counter: int
@@ -49,8 +53,9 @@ VERSION_3_UNHEALTHY = Change(
 class Workshop:
     """A copy of the project, with its keys, from which versions are built."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, product: str = "minimal") -> None:
         self.folder = folder
+        self.product = product
         self.keys = folder / "keys"
         self.passphrase = folder / "passphrase"
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,11 +77,30 @@ class Workshop:
             raise AssertionError(message)
         return done
 
-    def create_keys(self, product: str = "minimal") -> None:
+    def follow(self, say: Callable[[str], None], *argv: object) -> int:
+        """Run ``build.py`` in the copy, say each line as it comes, and return the exit code."""
+        with subprocess.Popen(
+            [sys.executable, "build.py", *map(str, argv)],
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+        ) as child:
+            for line in child.stdout or ():
+                say(line.rstrip("\n"))
+        return child.returncode
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest, relative to the workshop, as a person types it."""
+        return Path("manifests") / f"{self.product}.yaml"
+
+    def create_keys(self) -> None:
         """Make throw-away keys, 2 of 3."""
-        self.run(
-            "keys", "create", "--product", product, "--keys", self.keys, "--passphrase-file", self.passphrase
-        )
+        words = ("--product", self.product, "--keys", self.keys, "--passphrase-file", self.passphrase)
+        self.run("keys", "create", *words)
 
     def build(self, change: Change, out: Path) -> Path:
         """Lock, collect, build and sign one version into ``out``; return the bundle."""
@@ -84,7 +108,7 @@ class Workshop:
         self.run("lock", manifest)
         self.run("collect", manifest)
         self.run("build", manifest, "--keys", self.keys, "--out", out)
-        bundle = out / f"minimal-{change.version}.tar"
+        bundle = out / f"{self.product}-{change.version}.tar"
         self.run("sign", bundle, "--key", self.keys / "release-1.pem", "--passphrase-file", self.passphrase)
         return bundle
 
@@ -92,8 +116,8 @@ class Workshop:
         """Lay out one version's manifest and roles; return the manifest."""
         self._restore()
         edits = (
-            ("manifests/minimal.yaml", r"(?m)^version: .*$", f"version: {change.version}"),
-            ("manifests/minimal.yaml", r"(?m)^counter: .*$", f"counter: {change.counter}"),
+            (str(self.manifest), r"(?m)^version: .*$", f"version: {change.version}"),
+            (str(self.manifest), r"(?m)^counter: .*$", f"counter: {change.counter}"),
             *change.edits,
         )
         for name, pattern, replacement in edits:
@@ -101,7 +125,7 @@ class Workshop:
             text, count = re.subn(pattern, replacement, path.read_text("utf-8"))
             assert count, f"{name} has nothing that matches {pattern}"
             path.write_text(text, "utf-8")
-        return self.folder / "manifests" / "minimal.yaml"
+        return self.folder / self.manifest
 
     def _restore(self) -> None:
         """Lay the project's files anew; store, wheels and keys stay, as on a builder's machine."""

@@ -110,9 +110,9 @@ def journal_lines(server: ClosedServer) -> int:
     return done.stdout.count("\n")
 
 
-def kill_at_line(server: ClosedServer, line: int, *argv: str) -> bool:
-    """Run a command and SIGKILL its process group when the journal gets that line; False: it ended before."""
-    done = server.exec("python3", "-I", "-c", _KILL_AT_LINE, JOURNAL, str(line), *argv, check=False)
+def kill_at_line(server: ClosedServer, line: int, *argv: str, path: str = JOURNAL) -> bool:
+    """Run a command and SIGKILL its process group when the file gets that line; False: it ended before."""
+    done = server.exec("python3", "-I", "-c", _KILL_AT_LINE, path, str(line), *argv, check=False)
     assert done.returncode in {0, 77}, done.stderr
     return done.returncode == 0
 

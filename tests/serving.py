@@ -33,13 +33,13 @@ def serving(folder: Path, model: str) -> Iterator[int]:
     argv = [sys.executable, "-m", "appliance.rag", *words]
     with subprocess.Popen(argv, cwd=PROJECT, stderr=subprocess.PIPE) as process:
         try:
-            _wait(process, port)
+            wait_for(process, port)
             yield port
         finally:
             process.terminate()
 
 
-def _wait(process: subprocess.Popen[bytes], port: int) -> None:
+def wait_for(process: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + 30
     while process.poll() is None and time.monotonic() < deadline:
         if _is_open(port):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,10 +26,11 @@ from tests.closed_server import (
     Snapshot,
     closed_server,
     disklog,
-    sink,
+    packets,
     why_not,
 )
 from tests.closed_server.holding import NAMESPACES, cgroup_root, sweep
+from tests.closed_server.network import FAR_V4
 from tests.closed_server.root import _deb822, _one_line
 
 if TYPE_CHECKING:
@@ -49,6 +52,10 @@ try:
     plug.send(b"anybody there?")
 except OSError as error:
     print(error)
+"""
+LINGER = """
+import time
+time.sleep(0.3)  # a socket that is gone when its packet is read has no unit any more
 """
 RESOLVE = """
 import socket
@@ -121,9 +128,11 @@ def test_a_server_boots_and_no_unit_has_failed(server: ClosedServer) -> None:
     assert (state, failed) == ("running", "")
 
 
-def test_a_server_has_python_and_nothing_that_fetches(server: ClosedServer) -> None:
+def test_a_server_has_python_and_nothing_that_fetches_or_that_the_product_brings(
+    server: ClosedServer,
+) -> None:
     assert server.exec("python3", "-c", "print('python')").stdout == "python\n"
-    for absent in ("pip", "pip3", "curl", "wget", "gcc", "ansible-playbook"):
+    for absent in ("pip", "pip3", "curl", "wget", "gcc", "ansible-playbook", "podman", "nginx", "auditctl"):
         assert server.exec("sh", "-c", f"command -v {absent}", check=False).returncode != 0, absent
 
 
@@ -162,6 +171,29 @@ def test_kill_group_reaches_what_has_left_the_session(server: ClosedServer) -> N
     assert process.returncode is not None
     assert server.exec("pgrep", "-f", "^sleep 4712", check=False).stdout == ""
     process.communicate()
+
+
+def test_a_long_commands_lines_come_while_it_runs(server: ClosedServer) -> None:
+    seen: list[str] = []
+
+    def answered(line: str) -> None:
+        seen.append(line)
+        if line == "ready":  # it waits for this: a line that came late would never end it
+            server.exec("touch", "/run/answered")
+
+    script = "echo ready; until test -e /run/answered; do sleep 0.05; done; echo done; echo bad >&2; exit 4"
+    server.exec("rm", "-f", "/run/answered")
+    done = server.follow("sh", "-c", script, on_line=answered, check=False)
+    assert (seen[0], sorted(seen[1:])) == ("ready", ["bad", "done"])
+    assert (done.returncode, done.stdout, done.stderr) == (4, "ready\ndone\n", "bad\n")
+    with pytest.raises(ServerCommandFailed, match="ended with 3"):
+        server.follow("sh", "-c", "exit 3", on_line=answered)
+
+
+def test_a_followed_command_past_its_limit_is_killed(server: ClosedServer) -> None:
+    with pytest.raises(ServerCommandTimedOut, match="begun"):
+        server.follow("sh", "-c", "echo begun; sleep 4715", on_line=print, timeout_s=3)
+    assert server.exec("pgrep", "-f", "^sleep 4715", check=False).stdout == ""
 
 
 def test_files_and_folders_are_copied_in_and_out(server: ClosedServer, stick: Path, tmp_path: Path) -> None:
@@ -215,6 +247,17 @@ PLANTED = [
 ]
 
 
+HELD_BACK = PLANTED[:3]
+
+
+def planted(server: ClosedServer, script: str, *how: str, settings: tuple[str, ...] = ()) -> None:
+    """Run a script as planted.service, twice: a second time is not a second attempt."""
+    told = [f"--property={setting}" for setting in settings]
+    unit = ("systemd-run", "--wait", "--quiet", "--unit=planted", *told)
+    for _ in range(2):
+        server.exec(*unit, "python3", "-c", script + LINGER, *how)
+
+
 @pytest.mark.parametrize(("how", "expected"), PLANTED, ids=lambda value: "-".join(map(str, value)))
 def test_a_planted_attempt_reads_one(
     server: ClosedServer, how: list[str], expected: tuple[str, str, int, str]
@@ -238,6 +281,16 @@ def test_an_attempt_is_traced_to_its_unit_where_the_host_can_see_it(server: Clos
     server.exec("systemd-run", "--wait", "--quiet", "--unit=planted", "python3", "-c", CONNECT, *how)
     unit = "planted.service" if isinstance(server, NspawnServer) else ""
     assert server.attempts() == [EgressAttempt(unit, "tcp", "198.51.100.7", 443)]
+
+
+@pytest.mark.parametrize(("how", "expected"), HELD_BACK, ids=lambda value: "-".join(map(str, value)))
+def test_what_a_units_ip_address_deny_holds_back_is_counted_of_a_container(
+    server: ClosedServer, how: list[str], expected: tuple[str, str, int, str]
+) -> None:
+    server.reset_attempts()
+    planted(server, CONNECT, *how, settings=("IPAddressDeny=any", "IPAddressAllow=localhost"))
+    seen = [EgressAttempt("planted.service", *expected)] if isinstance(server, NspawnServer) else []
+    assert server.attempts() == seen, "of a guest only what leaves it can be seen"
 
 
 def test_an_idle_server_reads_zero(server: ClosedServer) -> None:
@@ -272,6 +325,76 @@ def test_a_dead_counter_is_an_error_not_a_zero() -> None:
             server.attempts()
 
 
+DENY = """
+table inet banip {
+  chain out { type filter hook output priority 0; policy drop; oifname "lo" accept; }
+  chain in { type filter hook input priority 0; policy drop; iifname "lo" accept; }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def walled() -> Iterator[NspawnServer]:
+    """A server whose own firewall lets nothing out."""
+    if (reason := why_not("nspawn")) is not None:
+        pytest.skip(reason)
+    with closed_server() as booted:
+        booted.exec("nft", "-f", "-", stdin=DENY.encode())
+        yield booted
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("how", "expected"), HELD_BACK, ids=lambda value: "-".join(map(str, value)))
+def test_what_the_servers_own_firewall_holds_back_reads_one_with_its_unit(
+    walled: NspawnServer, how: list[str], expected: tuple[str, str, int, str]
+) -> None:
+    walled.reset_attempts()
+    planted(walled, CONNECT, *how)
+    assert walled.attempts() == [EgressAttempt("planted.service", *expected)]
+    walled.reset_attempts()
+    assert walled.attempts() == []
+
+
+@pytest.mark.server
+def test_a_name_asked_for_behind_a_firewall_is_told(walled: NspawnServer) -> None:
+    walled.reset_attempts()
+    planted(walled, RESOLVE)
+    assert [(each.port, each.name) for each in walled.attempts()] == [(53, "pypi.example")]
+    walled.reset_attempts()
+    planted(walled, CONNECT, "AF_INET", "SOCK_STREAM", FAR_V4, "53")
+    assert walled.attempts() == [EgressAttempt("planted.service", "tcp", FAR_V4, 53)]
+
+
+@pytest.mark.server
+def test_the_counter_survives_whatever_the_server_does_to_its_rules(walled: NspawnServer) -> None:
+    walled.exec("nft", "flush", "ruleset")
+    walled.exec("nft", "-f", "-", stdin=DENY.encode())
+    assert "not permitted" in walled.exec("nft", "delete", "table", "inet", "test_bed", check=False).stderr
+    walled.reset_attempts()
+    planted(walled, CONNECT, *PLANTED[0][0])
+    assert len(walled.attempts()) == 1
+
+
+@pytest.mark.server
+def test_an_idle_server_behind_a_firewall_reads_zero(walled: NspawnServer) -> None:
+    walled.reset_attempts()
+    walled.exec("python3", "-c", CONNECT, "AF_INET", "SOCK_STREAM", "127.0.0.1", "443")
+    time.sleep(3)
+    assert walled.attempts() == []
+
+
+@pytest.mark.server
+def test_rules_are_gone_after_a_power_cut_as_on_a_real_machine() -> None:
+    with closed_server() as server:
+        server.exec("nft", "-f", "-", stdin=DENY.encode())
+        server.power_cut()
+        server.boot()
+        tables = server.exec("nft", "list", "tables").stdout
+        assert tables == "table inet test_bed\n"
+        server.exec("python3", "-c", CONNECT, *PLANTED[0][0])
+        assert len(server.attempts()) == 1
+
+
 @pytest.mark.server
 def test_snapshots_are_independent_of_each_other_and_of_their_origin(snapshot: Snapshot) -> None:
     with closed_server(base=snapshot) as one, closed_server(base=snapshot) as two:
@@ -281,6 +404,51 @@ def test_snapshots_are_independent_of_each_other_and_of_their_origin(snapshot: S
         again = one.snapshot()
     with closed_server(base=again) as three:
         assert three.exec("cat", "/etc/release", "/var/lib/linked").stdout == "v2\nv2\n"
+
+
+@pytest.mark.server
+def test_a_large_server_and_its_snapshot_lie_on_the_disk() -> None:
+    disk = Path(tempfile.gettempdir())
+    with closed_server(in_memory=False) as server:
+        assert server._holding.folder.parent == disk
+        server.exec("sh", "-c", "echo v1 > /var/lib/blob; ln /var/lib/blob /var/lib/linked")
+        frozen = server.snapshot()
+        assert frozen.var.parent.parent == disk
+    with closed_server(base=frozen, in_memory=False) as again:
+        assert again._holding.folder.parent == disk
+        assert again.exec("stat", "-c", "%h", "/var/lib/linked").stdout == "2\n"
+
+
+SERVE = """
+import http.server
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.client_address[0].encode() + b" " + body)
+http.server.HTTPServer(("127.0.0.1", 8600), Page).serve_forever()
+"""
+
+
+@pytest.mark.server
+def test_a_page_of_the_server_is_seen_from_here_and_nothing_leaves(walled: NspawnServer) -> None:
+    walled.reset_attempts()
+    door = walled.forward(8600)
+    with pytest.raises(OSError, match=r"(?i)reset|closed"):  # nobody serves there yet
+        urllib.request.urlopen(f"http://127.0.0.1:{door}/", timeout=10)
+    walled.exec("systemd-run", "--quiet", "--unit=page", "python3", "-c", SERVE)
+    ready = "import socket, time\nwhile socket.socket().connect_ex(('127.0.0.1', 8600)): time.sleep(0.05)"
+    walled.exec("python3", "-c", ready, timeout_s=30)
+    body = b"x" * (1 << 20)
+    with urllib.request.urlopen(f"http://127.0.0.1:{door}/", data=body, timeout=30) as answer:
+        assert answer.read() == b"127.0.0.1 " + body
+    assert walled.attempts() == []
+    with socket.create_server(("127.0.0.1", 0)) as mine:  # the door opens one way only
+        port = str(mine.getsockname()[1])
+        said = walled.exec("python3", "-c", CONNECT, "AF_INET", "SOCK_STREAM", "127.0.0.1", port).stdout
+        assert "refused" in said
+    walled.exec("systemctl", "stop", "page")
 
 
 @pytest.mark.server
@@ -429,12 +597,12 @@ UDP_DNS = (
 
 
 def test_the_sink_reads_names_and_leaves_neighbour_noise_out() -> None:
-    packet = sink.parse(UDP_DNS)
+    packet = packets.parse(UDP_DNS)
     assert packet is not None
-    assert (packet.address, packet.port, sink.asked_name(packet.payload)) == ("10.0.0.1", 53, "ab.cd")
-    assert sink.no_such_name(packet.payload)[3] & 15 == 3
-    assert sink.parse(NEIGHBOUR) is None
-    assert sink.parse(b"") is None
+    assert (packet.address, packet.port, packets.asked_name(packet.payload)) == ("10.0.0.1", 53, "ab.cd")
+    assert packets.no_such_name(packet.payload)[3] & 15 == 3
+    assert packets.parse(NEIGHBOUR) is None
+    assert packets.parse(b"") is None
 
 
 def test_the_mirror_is_read_from_both_forms_of_apt_sources(tmp_path: Path) -> None:

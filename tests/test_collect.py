@@ -182,17 +182,6 @@ def test_a_lock_with_unlocked_names_is_refused_before_anything_is_fetched(projec
     assert not (project.folder / FOLDER).exists()
 
 
-def test_images_are_refused_and_not_pretended(project: TinyProject) -> None:
-    from msgspec.structs import replace  # noqa: PLC0415
-
-    from bundle.lock import LockedImage  # noqa: PLC0415
-
-    image = LockedImage(name="db", reference="qdrant/qdrant:v1", manifest="0" * 64)
-    with pytest.raises(Incompletes) as caught:
-        collected(project, replace(locked(project), images=(image,)))
-    assert "cannot collect container images yet" in str(caught.value.problems[0].said)
-
-
 def test_a_folder_model_that_changed_since_the_lock_is_a_failure(project: TinyProject) -> None:
     project.edit("models:\n", "models:\n  own:\n    folder: weights\n")
     project.write("weights/config.json", "{}")

@@ -15,7 +15,8 @@ from appliance.errors import BadInput, Incomplete
 from appliance.format import release_from_bytes, release_to_bytes
 from bundle import keys
 from bundle.collect import collect
-from bundle.compose import Composed, compose, read_wheels
+from bundle.compose import Composed, compose
+from bundle.contents import Contents, read_contents
 from bundle.lock import Lock, Unlocked, write_lock
 from bundle.make import make_bundle
 from bundle.pack import inspect
@@ -46,7 +47,7 @@ def lock_of(project: TinyProject) -> Lock:
 
 @pytest.fixture(scope="module")
 def composed(project: TinyProject, lock: Lock) -> Composed:
-    return compose(lock, read_wheels(lock, project.workshop.store))
+    return compose(lock, read_contents(lock, project.workshop.store))
 
 
 def test_the_release_says_what_the_manifest_says(composed: Composed) -> None:
@@ -75,9 +76,9 @@ def test_the_same_lock_gives_the_same_bytes_in_another_folder(
     again = lock_of(other)
     assert again == lock
     collect(other.check(), again, other.workshop, Events())
-    second = compose(again, read_wheels(again, other.workshop.store))
+    second = compose(again, read_contents(again, other.workshop.store))
     assert release_to_bytes(second.release) == release_to_bytes(composed.release)
-    assert second.bom == composed.bom
+    assert second.made == composed.made
 
 
 def test_the_space_is_counted_from_the_wheels_each_environment_once(
@@ -94,7 +95,7 @@ def test_the_space_is_counted_from_the_wheels_each_environment_once(
 
 
 def test_the_bill_of_materials_names_every_part_and_no_other_day(composed: Composed) -> None:
-    bom = json.loads(composed.bom)
+    bom = json.loads(composed.made[0])
     assert (bom["bomFormat"], bom["specVersion"]) == ("CycloneDX", "1.6")
     assert bom["metadata"]["timestamp"] == "2026-03-01T00:00:00Z"
     parts = {part["name"]: part for part in bom["components"]}
@@ -114,12 +115,12 @@ def test_first_contact_is_not_in_the_release(composed: Composed, lock: Lock) -> 
 def test_a_lock_with_unlocked_names_composes_nothing(lock: Lock) -> None:
     holes = replace(lock, unlocked=(Unlocked(kind="model", name="big", reason="no hub"),))
     with pytest.raises(Incomplete):
-        compose(holes, {})
+        compose(holes, Contents({}, {}, {}))
 
 
 def test_what_is_not_collected_is_not_composed(lock: Lock, tmp_path: Path) -> None:
     with pytest.raises(Incomplete, match="not collected"):
-        read_wheels(lock, TinyProject(tmp_path / "empty").workshop.store)
+        read_contents(lock, TinyProject(tmp_path / "empty").workshop.store)
 
 
 def test_building_twice_gives_the_same_two_files(project: TinyProject, lock: Lock, tmp_path: Path) -> None:
@@ -166,7 +167,7 @@ def test_a_release_shares_with_the_next_what_did_not_change(
     copy.edit("counter: 1", "counter: 2")
     lock = lock_of(copy)
     collect(copy.check(), lock, copy.workshop, Events())
-    after = compose(lock, read_wheels(lock, copy.workshop.store))
+    after = compose(lock, read_contents(lock, copy.workshop.store))
     changed = {blob.sha256 for blob in after.release.blobs} - {blob.sha256 for blob in composed.release.blobs}
     greeting = next(file.sha256 for file in after.release.files if file.path.endswith("greeting.txt"))
     assert changed == {greeting, after.release.bom}

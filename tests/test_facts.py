@@ -206,6 +206,8 @@ def test_the_clock_chip_is_read_apart_from_the_system_s_time(
         (["/", "{root}/store"], False),
         (["/", "{root}/data\\040of\\040site"], False),
         (["/", "{root}-backup"], True),
+        (["/", "{root}/containers/overlay/ab/merged"], True),
+        (["/", "{root}/containers-of-others"], False),
     ],
 )
 def test_a_mount_below_the_root_splits_it(machine: Path, points: list[str], *, expected: bool) -> None:

@@ -106,3 +106,14 @@ def test_reading_changes_nothing(site: Site, world: World, tmp_path: Path) -> No
     inventory.status(site.server, site.trust())
     inventory.take(site.server, site.trust())
     assert {path: path.lstat().st_mtime_ns for path in site.root.rglob("*")} == before
+
+
+def test_an_image_that_is_not_loaded_is_told(site: Site, world: World, tmp_path: Path) -> None:
+    site.install(world.carrier(tmp_path))
+    installed = Status("demo", None, 1, {}, None, None, 0, 0, {"guide": "missing"}, 12, ("podman",))
+    assert [str(line) for line in installed.lines()][:2] == [
+        "image guide: missing",
+        "operating system packages: 12, lacking: podman",
+    ]
+    status = inventory.status(site.server, site.trust())
+    assert (status.images, status.packages, status.packages_lacking) == ({}, 0, ())

@@ -161,7 +161,7 @@ def test_images_and_packages_say_why_they_are_unlocked(
     )
     found = {unlocked.kind: unlocked.reason for unlocked in locked(project).unlocked}
     assert found["image"] == "skopeo is not installed"
-    assert "OS packages" in found["package"]
+    assert found["package"] == "apt-get, apt-cache, dpkg-deb: not installed"
 
 
 def test_a_folder_model_is_locked_file_by_file_and_links_are_refused(project: TinyProject) -> None:
@@ -236,7 +236,7 @@ def test_where_no_source_is_named_pip_says_where(
 @pytest.mark.network
 def test_the_real_project_builds_the_same_wheel_twice(tmp_path: Path) -> None:
     from bundle.index import find_index  # noqa: PLC0415 - beside the one test that needs the index
-    from bundle.manifest import Sources  # noqa: PLC0415
+    from bundle.sources import Sources  # noqa: PLC0415
 
     index = find_index(Sources(), PROJECT)
     first, second = (build_project(PROJECT, tmp_path / name, index) for name in ("a", "b"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -242,7 +243,7 @@ def test_the_help_of_every_command_has_an_example_on_its_own_line(site: Site, co
 def test_the_examples_of_the_help_are_good_command_lines() -> None:
     for name, command in cli.commands.items():
         for example in re.findall(EXAMPLE, command.help or "", re.MULTILINE):
-            words = options_first(example.partition(" > ")[0].partition("    ")[0].split())
+            words = options_first(shlex.split(example.partition(" > ")[0].partition("    ")[0]))
             start = words.index(name)
             assert set(words[:start]) <= {"--json"}
             command.make_context(name, words[start + 1 :])
@@ -251,7 +252,7 @@ def test_the_examples_of_the_help_are_good_command_lines() -> None:
 def test_the_commands_are_those_of_the_design() -> None:
     assert set(commands()) == {
         "verify", "import", "preflight", "plan", "install", "upgrade", "rollback", "status", "inventory",
-        "adopt", "uninstall",
+        "adopt", "uninstall", "audit", "ask", "ingest", "documents", "feedback", "user",
     }  # fmt: skip
 
 

@@ -9,16 +9,19 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.format import Owned, Release, Role
+from appliance.format import Image, Owned, Package, Release, Role, sha256_hex
 from appliance.journal import Entry
 from appliance.plan import (
+    FORWARD,
     PREPARATION,
     Assemble,
     BuildEnvironment,
     CheckHealth,
     Converge,
     Discard,
+    InstallPackages,
     Keep,
+    LoadImage,
     Operation,
     Plan,
     Retire,
@@ -34,6 +37,7 @@ from appliance.plan import (
 from tests.world import World
 
 NAMES = st.sampled_from("abcd")
+CONTENT = b"what a plan never looks into"
 NOUNS = Owned.__struct_fields__
 
 
@@ -49,12 +53,27 @@ def a_role(name: str, letters: list[str]) -> Role:
     )
 
 
+def a_package(name: str) -> Package:
+    return Package(name=f"lib{name}", version="1", architecture="all", sha256=sha256_hex(CONTENT))
+
+
+def an_image(name: str) -> Image:
+    return Image(name=name, reference=f"{name}:1", manifest=sha256_hex(CONTENT), blobs=())
+
+
 @st.composite
 def releases(draw: st.DrawFn) -> Release:
     letters = draw(st.lists(st.lists(NAMES, unique=True), max_size=3))
     roles = tuple(a_role(f"role_{number}", each) for number, each in enumerate(letters))
     counter = draw(st.integers(1, 3))
-    return World(counter=counter, version=f"{counter}.0", roles=roles).release
+    packages = tuple(map(a_package, draw(st.lists(NAMES, unique=True))))
+    images = tuple(map(an_image, draw(st.lists(NAMES, unique=True))))
+    world = World(counter=counter, version=f"{counter}.0", roles=roles)
+    world.files |= {package.path: CONTENT for package in packages}
+    world.files |= {"packages/Packages": CONTENT} if packages else {}
+    world.files["models/layer"] = CONTENT
+    world.fields = {"packages": packages, "images": images}
+    return world.release
 
 
 MAYBE = st.none() | releases()
@@ -68,8 +87,10 @@ def test_a_plan_to_a_release_ends_by_keeping_it(
     plan = make_plan(old, new, operation, previous=previous)
     assert plan.steps[-1] == Keep(release=new.id, previous=previous)
     kinds = [type(step) for step in plan.steps if not isinstance(step, Retire)]
+    packages = [InstallPackages] * bool(new.packages and operation in FORWARD)
     environments = [BuildEnvironment] * len(new.environments)
-    assert kinds == [Assemble, *environments, Switch, Converge, CheckHealth, Keep]
+    images = [LoadImage] * len(new.images)
+    assert kinds == [Assemble, *packages, *environments, *images, Switch, Converge, CheckHealth, Keep]
     assert all(step.release == new.id for step in plan.steps if not isinstance(step, Retire | Discard))
 
 
@@ -141,6 +162,15 @@ def test_what_two_roles_own_is_owned_once_in_the_order_of_the_roles(
     release = World(roles=(a_role("one", first), a_role("two", second))).release
     expected = list(dict.fromkeys(f"/etc/banip/{letter}" for letter in [*first, *second]))
     assert list(owned_by(release).paths) == expected
+
+
+@given(releases(), releases())
+def test_no_way_back_asks_apt_for_anything(old: Release, new: Release) -> None:
+    back: tuple[Operation, ...] = ("rollback", "return")
+    for operation in back:
+        kinds = {type(step) for step in make_plan(new, old, operation).steps}
+        assert InstallPackages not in kinds
+        assert (LoadImage in kinds) == bool(old.images)
 
 
 def test_nothing_owns_nothing() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.errors import Incomplete, Tampered, Untrusted
-from appliance.format import sha256_hex
+from appliance.format import Image, sha256_hex
 from appliance.release import (
     COMMAND_LINK,
     DEFAULT_ROOT,
@@ -252,3 +252,13 @@ def test_the_sites_variables_win_over_the_releases_and_banips_over_both(site: Si
     assert given["banip_grade"] == release.grade == "S"
     assert given["banip_environments"].keys() == {"api", "controller"}
     assert given["banip_release_folder"] == str(site.root / "releases" / release.id)
+
+
+def test_roles_are_told_by_which_name_podman_has_an_image(site: Site, world: World) -> None:
+    blob = sha256_hex(world.files["models/tiny/config.json"])
+    world.fields["images"] = (Image(name="guide", reference="banip/guide:1", manifest=blob, blobs=()),)
+    given = role_variables(site.server, world.release, {})
+    assert given["banip_images"] == {
+        "guide": {"reference": "localhost/banip/guide:demo-1.0.0-c1", "digest": f"sha256:{blob}"}
+    }
+    assert role_variables(site.server, World().release, {})["banip_images"] == {}

@@ -176,12 +176,17 @@ class World:
                 ReleaseFile(path=path, sha256=sha256_hex(data)) for path, data in sorted(self.files.items())
             ),
             environments=tuple(self._environment(name) for name in sorted(self.wheels)),
-            images=(),
-            packages=(),
+            images=self.fields.get("images", ()),
+            packages=self.fields.get("packages", ()),
             tolerates=(),
             roles=self.roles,
             variables=self.variables,
-            space=Space(store_bytes=sum(map(len, blobs.values())), environments_bytes=0),
+            space=Space(
+                store_bytes=sum(map(len, blobs.values())),
+                environments_bytes=0,
+                images_bytes=0,
+                packages_bytes=0,
+            ),
             bom=sha256_hex(self.files["bom.cdx.json"]),
         )
         return msgspec.structs.replace(release, **self.fields)

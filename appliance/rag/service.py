@@ -1,6 +1,7 @@
-"""The Banip API: what a server answers with. At this stage it says which release answers, and if it is fit.
+"""The Banip API at its smallest: which release answers, and whether its model is fit to serve.
 
-Endpoints: ``GET /health`` (200 or 503) and ``GET /v1/release``.
+Endpoints: ``GET /health`` (200 or 503) and ``GET /v1/release``. The API in full is ``api.py``, which needs
+more packages than the smallest bundle carries.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _HEADER_MAX_BYTES = 100_000_000  # as the safetensors library itself
 
 def create_app(folder: Path, model: str) -> FastAPI:
     """Make the application for the release in ``folder``, answering about the model of that name."""
-    release = release_from_bytes((folder / "metadata" / "release.json").read_bytes())
-    app = FastAPI(title="Banip", version=release.version, docs_url=None, redoc_url=None, openapi_url=None)
+    release = read_release(folder)
+    app = bare_app(release)
 
     @app.get("/health")
     def health() -> JSONResponse:
@@ -38,15 +39,37 @@ def create_app(folder: Path, model: str) -> FastAPI:
 
     @app.get("/v1/release")
     def describe() -> dict[str, Any]:
-        return {
-            "release": release.id,
-            "version": release.version,
-            "counter": release.counter,
-            "model": {"name": model, "files": _digests(release, model)},
-            "packages": {found.name: found.version for found in metadata.distributions()},
-        }
+        return release_facts(release, model)
 
     return app
+
+
+def bare_app(release: Release, lifespan: Any = None) -> FastAPI:  # noqa: ANN401 - FastAPI's own type
+    """Return an application without routes: FastAPI's own pages would fetch scripts from the internet."""
+    return FastAPI(
+        title="Banip",
+        version=release.version,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=lifespan,
+    )
+
+
+def read_release(folder: Path) -> Release:
+    """Return what the release in a folder states about itself."""
+    return release_from_bytes((folder / "metadata" / "release.json").read_bytes())
+
+
+def release_facts(release: Release, model: str) -> dict[str, Any]:
+    """Return what answers: the release, the digests of its model, the packages of this environment."""
+    return {
+        "release": release.id,
+        "version": release.version,
+        "counter": release.counter,
+        "model": {"name": model, "files": _digests(release, model)},
+        "packages": {found.name: found.version for found in metadata.distributions()},
+    }
 
 
 def model_fault(folder: Path, release: Release, model: str) -> str | None:

@@ -35,7 +35,7 @@ from tests.closed_server.qemu import QemuServer
 from tests.closed_server.root import cached_root
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -61,6 +61,7 @@ _PROGRAMS = {  # program -> Debian package
     "nsenter": "util-linux",
     "ip": "iproute2",
     "sysctl": "procps",
+    "nft": "nftables",
 }
 _QEMU_PROGRAMS = {
     "qemu-system-x86_64": "qemu-system-x86",
@@ -104,6 +105,7 @@ def closed_server(
     base: Snapshot | None = None,
     media: Path | None = None,
     keep: bool = False,
+    in_memory: bool = True,
 ) -> AbstractContextManager[NspawnServer]: ...
 @overload
 def closed_server(
@@ -122,40 +124,46 @@ def closed_server(
     media: Path | None = None,
     keep: bool = False,
     clock: str | None = None,
+    in_memory: bool = True,
 ) -> AbstractContextManager[NspawnServer | QemuServer]: ...
-def closed_server(
+def closed_server(  # noqa: PLR0913 - keywords, and each test names one or two
     backend: Backend = "nspawn",
     *,
     base: Snapshot | None = None,
     media: Path | None = None,
     keep: bool = False,
     clock: str | None = None,
+    in_memory: bool = True,
 ) -> AbstractContextManager[NspawnServer | QemuServer]:
     """Boot a closed server and always remove it afterwards.
 
     `base`: start from a snapshot instead of the bare root. `media`: a folder to show at /media/usb. `keep`:
     leave it until the next run, to look inside. `clock` (qemu only): what its RTC says at boot,
-    "2031-05-01T00:00:00". Raises ClosedServerError, with `why_not`'s sentence where it cannot run here.
+    "2031-05-01T00:00:00". `in_memory` (nspawn only; a guest's disk lies on the disk): False for a server too
+    large for that, whose disk and snapshots then lie in the temporary folder. Raises ClosedServerError, with
+    `why_not`'s sentence where it cannot run here.
     """
-    return _booted(backend, base, media, clock, keep=keep)
+
+    def lay(root: Path) -> NspawnServer | QemuServer:
+        if backend == "qemu":
+            return QemuServer.laid(base, root, clock=clock)
+        if clock:
+            message = "a container has this machine's clock; only a qemu guest has its own"
+            raise ClosedServerError(message)
+        bare = Snapshot((root,), root / "var")
+        return NspawnServer.laid(base or bare, fresh=base is None, in_memory=in_memory)
+
+    return _booted(backend, lay, media, keep=keep)
 
 
 @contextmanager
 def _booted(
-    backend: Backend, base: Snapshot | None, media: Path | None, clock: str | None, *, keep: bool
+    backend: Backend, lay: Callable[[Path], NspawnServer | QemuServer], media: Path | None, *, keep: bool
 ) -> Iterator[NspawnServer | QemuServer]:
     if (reason := why_not(backend)) is not None:
         raise ClosedServerError(reason)
-    if clock and backend != "qemu":
-        message = "a container has this machine's clock; only a qemu guest has its own"
-        raise ClosedServerError(message)
     sweep()
-    root = cached_root()
-    server: NspawnServer | QemuServer
-    if backend == "qemu":
-        server = QemuServer.laid(base, root, clock=clock)
-    else:
-        server = NspawnServer.laid(base or Snapshot((root,), root / "var"), fresh=base is None)
+    server = lay(cached_root())
     try:
         server.boot()
         if media:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import queue
 import subprocess
 import tarfile
 import tempfile
+import threading
+import time
 from abc import ABC, abstractmethod
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -20,11 +23,11 @@ from tests.closed_server.interface import (
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
 class Commands(ABC):
-    """exec, copy_in and copy_out, from `start` and `kill_group`."""
+    """exec, follow, copy_in and copy_out, from `start` and `kill_group`."""
 
     @abstractmethod
     def start(self, *argv: str, env: Mapping[str, str] = NOTHING) -> subprocess.Popen[str]:
@@ -53,6 +56,34 @@ class Commands(ABC):
             self.kill_group(process)
             _close(process)
         told = subprocess.CompletedProcess(list(argv), done.returncode, done.stdout, done.stderr)
+        if check and told.returncode:
+            raise ServerCommandFailed(told)
+        return told
+
+    def follow(
+        self,
+        *argv: str,
+        on_line: Callable[[str], None],
+        timeout_s: float = 600,
+        check: bool = True,
+        env: Mapping[str, str] = NOTHING,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command and call `on_line` with each line of either stream as it comes."""
+        process = self.start(*argv, env=env)
+        said: dict[str, list[str]] = {"out": [], "err": []}
+        try:
+            for stream, line in _lines(process, timeout_s):
+                said[stream].append(line)
+                on_line(line.rstrip("\n"))
+            process.wait(60)
+        except TimeoutError as late:
+            message = f"{' '.join(argv)} ran past {timeout_s} s; so far:\n{said}"
+            raise ServerCommandTimedOut(message) from late
+        finally:
+            self.kill_group(process)
+            _close(process)
+        out, err = "".join(said["out"]), "".join(said["err"])
+        told = subprocess.CompletedProcess(list(argv), process.returncode, out, err)
         if check and told.returncode:
             raise ServerCommandFailed(told)
         return told
@@ -111,6 +142,33 @@ class Commands(ABC):
         if code or broken:
             message = f"{what}: tar inside ended with {code}: {said.strip() or broken}"
             raise ClosedServerError(message) from broken
+
+
+def _lines(process: subprocess.Popen[str], timeout_s: float) -> Iterator[tuple[str, str]]:
+    """Yield ("out" or "err", line) as they come until both streams end; raises TimeoutError."""
+    if process.stdin:
+        process.stdin.close()
+    arrived: queue.Queue[tuple[str, str]] = queue.Queue()
+
+    def read(name: str, stream: IO[str]) -> None:
+        with suppress(ValueError):  # closed here, because the time was up
+            for line in stream:
+                arrived.put((name, line))
+        arrived.put((name, ""))
+
+    streams = {"out": process.stdout, "err": process.stderr}
+    for name, stream in streams.items():
+        threading.Thread(target=read, args=(name, stream), daemon=True).start()
+    deadline, open_streams = time.monotonic() + timeout_s, len(streams)
+    while open_streams:
+        try:
+            name, line = arrived.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            raise TimeoutError from None
+        if line:
+            yield name, line
+        else:
+            open_streams -= 1
 
 
 class _Pipes(NamedTuple):

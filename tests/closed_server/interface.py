@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 MEDIUM = "/media/usb"
@@ -88,6 +88,21 @@ class ClosedServer(Protocol):
 
         Output is text with line ends as "\n"; bytes that are no UTF-8 come as surrogate escapes.
         Raises ServerCommandFailed (when `check`), ServerCommandTimedOut.
+        """
+        ...
+
+    def follow(
+        self,
+        *argv: str,
+        on_line: Callable[[str], None],
+        timeout_s: float = 600,
+        check: bool = True,
+        env: Mapping[str, str] = NOTHING,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a long command as `exec` does and call `on_line` with each line of either stream as it comes.
+
+        Lines come without their ends, in the caller's thread, in the order in which they arrive here.
+        Returns and raises as `exec`.
         """
         ...
 

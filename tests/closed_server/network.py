@@ -2,8 +2,9 @@
 
 The server's namespace has default routes (IPv4 and IPv6) into a veth pair (or, for a guest, a tap device).
 The far end lies in a namespace of its own, outside the server's power: nothing is forwarded there, a name
-server says NXDOMAIN to every question, and `sink.py` records each distinct attempt. The server's own nftables
-hold nothing of ours.
+server says NXDOMAIN to every question, and `sink.py` records each distinct attempt. What a container's own
+firewall holds back counts too: the sink keeps one table, `inet test_bed`, in the server's nftables, which
+only tells of packets before the server's rules see them. The server can list it, not change it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ PREFIX_V4, PREFIX_V6 = 30, 64
 FAR_LINK, SERVER_LINK = "far0", "eth0"
 FAR_MAC, SERVER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 RESOLV_CONF = f"nameserver {FAR_V4}\nsearch .\n"
+REPOSITORY = Path(__file__).parent.parent.parent
 
 
 class Network:
@@ -85,15 +87,14 @@ class Network:
     def listen(self, server_cgroup: Path | None) -> None:
         """Start recording; with the server's cgroup given, sockets are traced to systemd units."""
         watched = ["--server", self.server, "--cgroup", str(server_cgroup)] if server_cgroup else []
-        script = Path(__file__).with_name("sink.py")
         # Not `ip netns exec`: that hides /sys/fs/cgroup, where the sink reads which unit a socket belongs to.
         entered = ["nsenter", f"--net={NAMESPACES / self.far}"]
         self._sink = self._holding.spawn(
             [
                 *entered,
                 sys.executable,
-                "-I",
-                str(script),
+                "-m",
+                "tests.closed_server.sink",
                 "--link",
                 FAR_LINK,
                 "--listen",
@@ -101,10 +102,22 @@ class Network:
                 FAR_V6,
                 *watched,
             ],
+            cwd=REPOSITORY,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
         self._ask("ready")
+
+    def forward(self, port: int) -> int:
+        """Open a door to a port of the server's loopback; returns its port on this machine's loopback."""
+        argv = [sys.executable, "-m", "tests.closed_server.forward"]
+        told = ["--server", self.server, "--port", str(port)]
+        door = self._holding.spawn([*argv, *told], cwd=REPOSITORY, stdout=subprocess.PIPE)
+        line = door.stdout.readline() if door.stdout else b""
+        if not line:
+            message = f"the door to port {port} did not open (code {door.wait()})"
+            raise ClosedServerError(message)
+        return int(line)
 
     def attempts(self) -> list[EgressAttempt]:
         """Return the distinct attempts seen so far, sorted.
@@ -116,6 +129,10 @@ class Network:
     def reset(self) -> None:
         """Forget them."""
         self._ask("reset")
+
+    def forget_rules(self) -> None:
+        """Empty the server's nftables, as a machine starts with: the namespace outlives a boot."""
+        run("nsenter", f"--net={NAMESPACES / self.server}", "nft", "flush", "ruleset")
 
     def _ask(self, question: str) -> list[tuple[str, str, str, int, str]]:
         """Put one question to the sink; raises ClosedServerError when it has died."""

@@ -64,26 +64,26 @@ BOOT_LIMIT_S = 300.0  # a product's own units may be slow to come up
 
 
 class NspawnServer(Commands):
-    """See ClosedServer; plus `snapshot`."""
+    """See ClosedServer; plus `snapshot` and `forward`."""
 
-    def __init__(self, holding: Holding, base: Snapshot) -> None:
+    def __init__(self, holding: Holding, base: Snapshot, *, in_memory: bool) -> None:
         """Take over a holding; use `laid`."""
-        self._holding, self._base = holding, base
+        self._holding, self._base, self._in_memory = holding, base, in_memory
         self._layers, self._numbers = itertools.count(), itertools.count()
         self._groups: dict[int, Path] = {}
         self._leader: int | None = None
         self._medium: Path | None = None
 
     @classmethod
-    def laid(cls, base: Snapshot, *, fresh: bool) -> NspawnServer:
+    def laid(cls, base: Snapshot, *, fresh: bool, in_memory: bool = True) -> NspawnServer:
         """Lay disk and network; `boot` starts it.
 
         A fresh one gets an identity, a snapshot's copy keeps what it had.
         """
         # Its disk is a container's: a missing fsync cannot be seen there, so it may lie in memory.
-        holding = Holding.claim(in_memory=True)
+        holding = Holding.claim(in_memory=in_memory)
         try:
-            server = cls(holding, base)
+            server = cls(holding, base, in_memory=in_memory)
             server._lay(base, fresh=fresh)
         except BaseException:
             holding.close()
@@ -129,6 +129,7 @@ class NspawnServer(Commands):
         if self._leader is not None:
             message = "this server is running already"
             raise ClosedServerError(message)
+        self._network.forget_rules()
         self._network.reset()  # before: what tries to leave while it boots counts
         with (self._holding.folder / "console.log").open("ab") as console:
             self._nspawn = self._holding.spawn(
@@ -209,7 +210,7 @@ class NspawnServer(Commands):
         """
         self.shut_down()
         run("umount", self._disk)
-        frozen = Holding.claim(in_memory=True).folder
+        frozen = Holding.claim(in_memory=self._in_memory).folder
         upper, var = self._upper.rename(frozen / "upper"), self._var.rename(frozen / "var")
         snapshot = Snapshot((upper, *self._base.layers), var)
         self._stack(snapshot)
@@ -276,6 +277,14 @@ class NspawnServer(Commands):
         if self._medium and self._leader is not None:
             self.exec("umount", "--lazy", MEDIUM, check=False)
         self._medium = None
+
+    def forward(self, port: int) -> int:
+        """Let this machine reach a TCP port of the server's loopback; returns the port on 127.0.0.1 here.
+
+        For a browser that looks at a page. The server gets no way out by it and nothing counts as an attempt.
+        Stays open until `close`, power cuts included.
+        """
+        return self._network.forward(port)
 
     def attempts(self) -> list[EgressAttempt]:
         """Return the distinct attempts seen since boot or the last reset."""

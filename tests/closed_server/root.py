@@ -19,9 +19,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SUITE = "bookworm"
-# Nothing more: the product must work on just this.
-PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "iproute2", "nftables", "procps")
-RECIPE = 2  # raised when `_settle` or the layout changes, so that old caches are not taken for new ones
+# Nothing more: the product must work on just this. runc is the test bed's own: see CONTAINERS.
+PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "iproute2", "nftables", "procps", "runc")
+# Host settings of the test bed for containers, so that no role has to know where it runs. This machine may
+# lack CAP_SYS_RESOURCE (crun then fails on setrlimit, runc does not), the container has no cgroup controllers
+# (any limit on processes, memory or CPU fails) and its sysctls are read-only (a bridge network cannot
+# forward). No Debian package owns this file. Podman itself is the product's to bring.
+CONTAINERS = """[engine]
+runtime = "runc"
+events_logger = "file"
+
+[containers]
+netns = "host"
+pids_limit = 0
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+"""
+RECIPE = 3  # raised when `_settle` or the layout changes, so that old caches are not taken for new ones
 
 
 def cache() -> Path:
@@ -52,8 +65,11 @@ def made_once(target: Path) -> Iterator[Path | None]:
 
 
 def cached_root() -> Path:
-    """Return the minimal Debian's folder, made now if need be (about a minute); raises ClosedServerError."""
-    recipe = " ".join((SUITE, str(RECIPE), *PACKAGES))
+    """Return the minimal Debian's folder, made now if need be (about a minute); raises ClosedServerError.
+
+    Nothing here removes an older one: it may be the lower layer of a server that runs, which would break it.
+    """
+    recipe = " ".join((SUITE, str(RECIPE), CONTAINERS, *PACKAGES))
     target = cache() / f"root-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     if target.is_dir():
         return target
@@ -88,6 +104,8 @@ def _settle(root: Path) -> None:
     (root / "etc/resolv.conf").unlink(missing_ok=True)
     (root / "etc/resolv.conf").write_text(RESOLV_CONF)
     (root / "etc/machine-id").write_text("")  # every server gets one of its own
+    (root / "etc/containers").mkdir()
+    (root / "etc/containers/containers.conf").write_text(CONTAINERS)
     for folder in ("var/lib/apt/lists", "var/cache/apt", "var/log"):
         for entry in (root / folder).iterdir():
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()

@@ -1,0 +1,116 @@
+"""Logs, time, patches: what tells later what happened."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from appliance.audit.checks.verdict import Asked, Verdict, check, failed, passed, unless, verdict
+from appliance.text import text
+
+if TYPE_CHECKING:
+    from appliance.audit.facts import AuditFacts
+
+CLOCKS_APART_S = 120
+DAY_S = 86400
+#: systemd.time(7), as far as anybody writes it into journald.conf.
+_UNITS_S = {
+    "": 1, "s": 1, "sec": 1, "second": 1, "seconds": 1, "m": 60, "min": 60, "minute": 60, "minutes": 60,
+    "h": 3600, "hr": 3600, "hour": 3600, "hours": 3600, "d": DAY_S, "day": DAY_S, "days": DAY_S,
+    "w": 7 * DAY_S, "week": 7 * DAY_S, "weeks": 7 * DAY_S, "M": 2629800, "month": 2629800,
+    "months": 2629800, "y": 31557600, "year": 31557600, "years": 31557600,
+}  # fmt: skip
+
+
+def seconds(span: str) -> float | None:
+    """Return a time span of systemd in seconds; None for what cannot be understood."""
+    if not re.fullmatch(r"(\s*\d+(\.\d+)?\s*[A-Za-z]*)+\s*", span):
+        return None
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", span)
+    if any(unit not in _UNITS_S for _, unit in parts):
+        return None
+    return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+
+
+@check("log.persistent")
+def persistent(facts: AuditFacts, _: Asked) -> Verdict:
+    """System logs outlive a restart."""
+    logs = facts.logs.get()
+    storage = logs.settings.get("Storage", "auto")
+    holds = bool(logs.other) or storage == "persistent" or (storage == "auto" and logs.persistent)
+    there = "/var/log/journal" if logs.persistent else "-"
+    words = text("{names}", names="; ".join([f"Storage={storage}", there, *logs.other]))
+    return verdict(words, facts.logs.source, holds=holds)
+
+
+@check("log.retention")
+def retention(facts: AuditFacts, asked: Asked) -> Verdict:
+    """System logs are kept as long as the grade asks, as far as a setting can promise it."""
+    logs = facts.logs.get()
+    given = logs.settings.get("MaxRetentionSec")
+    if given is None:
+        return failed(text("{name} is not set", name="MaxRetentionSec"), facts.logs.source)
+    kept = seconds(given)
+    if kept is None:
+        return Verdict("unknown", text("not understood: {value}", value=given), facts.logs.source)
+    words = text("{names}", names=f"MaxRetentionSec={given}; {logs.disk_usage}")
+    return verdict(words, facts.logs.source, holds=kept == 0 or kept >= asked.number * DAY_S)
+
+
+@check("log.operations-chained")
+def operations_chained(facts: AuditFacts, _: Asked) -> Verdict:
+    """The operation log's chain of digests holds from its first line to its last."""
+    state = facts.state.get()
+    if state.broken is not None:
+        return failed(text("{names}", names=state.broken), facts.state.source)
+    if not state.lines:
+        return failed(text("the operation log is empty"), facts.state.source)
+    words = text("{count} lines, last {head}", count=state.lines, head=state.head[:16])
+    return passed(words, facts.state.source)
+
+
+@check("log.no-weakened-safety")
+def no_weakened_safety(facts: AuditFacts, _: Asked) -> Verdict:
+    """Nobody has weakened safety on purpose; where somebody has, it is shown in every report."""
+    state = facts.state.get()
+    if state.broken is not None:
+        return Verdict("unknown", text("{names}", names=state.broken), facts.state.source)
+    return unless(state.unsafe, facts.state.source, text("{count} looked at, none found", count=state.lines))
+
+
+@check("clock.plausible")
+def plausible(facts: AuditFacts, _: Asked) -> Verdict:
+    """The clock is not before the newest accepted build, and agrees with the hardware clock."""
+    clock = facts.clock.get()
+    newest = facts.proven().built
+    if newest is not None and clock.now < newest:
+        words = text("{names}", names=f"{clock.now:%Y-%m-%d %H:%M:%S} < {newest:%Y-%m-%d %H:%M:%S}")
+        return failed(words, facts.clock.source)
+    apart = abs((clock.now - clock.rtc).total_seconds()) if clock.rtc else None
+    if apart is not None and apart > CLOCKS_APART_S:
+        return failed(
+            text("the hardware clock differs by {seconds} s", seconds=round(apart)), facts.clock.source
+        )
+    return passed(text("{names}", names=f"{clock.now:%Y-%m-%d %H:%M:%S} UTC"), facts.clock.source)
+
+
+@check("host.time-source")
+def time_source(facts: AuditFacts, _: Asked) -> Verdict:
+    """A time service runs: on a closed network, against a source inside it."""
+    sources = facts.clock.get().sources
+    if not sources:
+        return failed(text("no time service is active"), facts.clock.source)
+    return passed(text("{names}", names=", ".join(sources)), facts.clock.source)
+
+
+@check("host.patch-level")
+def patch_level(facts: AuditFacts, _: Asked) -> Verdict:
+    """What is installed can be listed here; whether it is the newest, nothing on this server knows."""
+    packages, clock = facts.packages.get(), facts.clock.get()
+    built = facts.release.value.built if facts.release.value else None
+    when = f"{built:%Y-%m-%d}" if built else "-"
+    days = (clock.now - built).days if built else "-"
+    words = text(
+        "{count} packages; release built {when}, {days} days ago", count=len(packages), when=when, days=days
+    )
+    return Verdict("manual", words, facts.packages.source)

@@ -1,0 +1,126 @@
+"""Banip's own: whether what is installed is what was signed, and whether its keys are kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from appliance.audit.checks.verdict import (
+    Asked,
+    Verdict,
+    check,
+    failed,
+    passed,
+    spelled,
+    unless,
+    verdict,
+)
+from appliance.text import text
+
+if TYPE_CHECKING:
+    from appliance.audit.facts import AuditFacts, Drift, Fact
+
+#: How strict a release's roles are: C asks most.
+_STRICTNESS = {"O": 0, "S": 1, "C": 2}
+OTHERS = 0o007
+GROUP_AND_OTHERS = 0o077
+
+
+@check("release.signature")
+def signature(facts: AuditFacts, _: Asked) -> Verdict:
+    """The installed release's metadata is signed by whom this server trusts, judged again now."""
+    one = facts.release.get()
+    if one.refused is not None:
+        return failed(text("{names}", names=one.refused), facts.release.source)
+    words = text(
+        "{release}: root version {root}, counter {counter}",
+        release=one.id,
+        root=one.root_version,
+        counter=one.counter,
+    )
+    return passed(words, facts.release.source)
+
+
+@check("release.not-behind")
+def not_behind(facts: AuditFacts, _: Asked) -> Verdict:
+    """The counter of what is installed is the newest that was ever good here; a rollback is shown."""
+    one = facts.proven()
+    words = text("{names}", names=f"counter {one.counter}, floor {one.floor}")
+    return verdict(words, facts.release.source, holds=one.floor is not None and one.counter >= one.floor)
+
+
+@check("release.not-expired")
+def not_expired(facts: AuditFacts, _: Asked) -> Verdict:
+    """The supplier's word for this release still holds."""
+    one = facts.proven()
+    if one.expires is None:
+        return failed(text("{names}", names="-"), facts.release.source)
+    words = text("{names}", names=f"{one.expires:%Y-%m-%d}")
+    return verdict(words, facts.release.source, holds=facts.taken < one.expires)
+
+
+@check("release.grade")
+def grade(facts: AuditFacts, asked: Asked) -> Verdict:
+    """The release was built for the grade that is asked for, or for a stricter one."""
+    one = facts.proven()
+    holds = one.grade is not None and _STRICTNESS[one.grade] >= _STRICTNESS[asked.grade]
+    return verdict(text("{names}", names=one.grade or "-"), facts.release.source, holds=holds)
+
+
+@check("release.files-intact")
+def files_intact(facts: AuditFacts, _: Asked) -> Verdict:
+    """Playbooks, models and packages of the release are, byte by byte, what was signed."""
+    return _intact(facts.files_drift)
+
+
+@check("release.environments-intact")
+def environments_intact(facts: AuditFacts, _: Asked) -> Verdict:
+    """The programs that run are what the signed wheels hold, no more and no less."""
+    return _intact(facts.environments_drift)
+
+
+def _intact(fact: Fact[Drift]) -> Verdict:
+    drift = fact.get()
+    found = [f"{kind}: {path}" for kind in ("changed", "missing", "extra") for path in getattr(drift, kind)]
+    words = text("{hashed} files by digest, {sized} by size", hashed=drift.hashed, sized=drift.sized)
+    if not drift.hashed + drift.sized:
+        return failed(text("nothing was compared"), fact.source)
+    return unless(found, fact.source, words)
+
+
+@check("release.bill-of-materials")
+def bill_of_materials(facts: AuditFacts, _: Asked) -> Verdict:
+    """The list of components that was signed with the release is here, unchanged."""
+    one = facts.proven()
+    return verdict(text("{names}", names=one.bom or "-"), facts.release.source, holds=one.bom == "present")
+
+
+@check("keys.state-private")
+def state_private(facts: AuditFacts, _: Asked) -> Verdict:
+    """What this server trusts and remembers is root's alone."""
+    files = [file for file in facts.keys.get() if "/state" in file.path and file.kind in {"file", "folder"}]
+    found = [spelled(file) for file in files if file.owner != "root" or file.bits & GROUP_AND_OTHERS]
+    if not files:
+        return failed(text("{path} is absent", path="state"), facts.keys.source)
+    return unless(found, facts.keys.source, text("{count} looked at, none found", count=len(files)))
+
+
+@check("keys.secrets-private")
+def secrets_private(facts: AuditFacts, _: Asked) -> Verdict:
+    """Keys and lists of users are open to their service and to nobody else."""
+    files = [file for file in facts.keys.get() if "/state" not in file.path]
+    files = [file for file in files if file.kind in {"file", "folder"} and _is_secret(file.path)]
+    found = [spelled(file) for file in files if file.bits & OTHERS or file.bits & 0o020]
+    return unless(found, facts.keys.source, text("{count} looked at, none found", count=len(files)))
+
+
+def _is_secret(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return name.endswith((".json", ".token")) or "key" in name or path.endswith("/secrets")
+
+
+@check("crypto.validated-module")
+def validated_module(facts: AuditFacts, _: Asked) -> Verdict:
+    """Only the site can say which validated module it uses; what Banip brings is not validated."""
+    names = [one for one in facts.packages.get() if one.startswith(("openssl=", "libssl3="))]
+    words = text("not validated, in use: {names}", names=", ".join(names) or "-")
+    return Verdict("manual", words, facts.packages.source)

@@ -1,0 +1,121 @@
+"""What a check answers, and how checks are known by their ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from appliance.audit.facts import NotRead
+from appliance.text import Text, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+    from appliance.audit.facts import AuditFacts, File
+    from appliance.format import Grade
+
+Status = Literal["pass", "fail", "manual", "not-applicable", "unknown"]
+SHOWN_MOST = 8
+NOTHING = text("none found")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the audit asks of a check: the grade, and the threshold of that grade where the check has one."""
+
+    grade: Grade
+    limit: str = ""
+
+    @property
+    def number(self) -> float:
+        """Return the threshold as a number."""
+        return float(self.limit)
+
+    @property
+    def bits(self) -> int:
+        """Return the threshold as permission bits."""
+        return int(self.limit, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a check came out: what was seen, and where (a path with its line, or a command)."""
+
+    status: Status
+    observed: Text
+    where: str
+
+
+Judge = "Callable[[AuditFacts, Asked], Verdict]"
+CHECKS: dict[str, Callable[[AuditFacts, Asked], Verdict]] = {}
+
+
+def check(
+    name: str,
+) -> Callable[[Callable[[AuditFacts, Asked], Verdict]], Callable[[AuditFacts, Asked], Verdict]]:
+    """Register a judgement under an id. ``KeyError`` for one that is given twice."""
+
+    def register(
+        judge: Callable[[AuditFacts, Asked], Verdict],
+    ) -> Callable[[AuditFacts, Asked], Verdict]:
+        if name in CHECKS:
+            raise KeyError(name)
+        CHECKS[name] = judge
+        return judge
+
+    return register
+
+
+def judge_one(name: str, facts: AuditFacts, asked: Asked) -> Verdict:
+    """Return the verdict of a check; a fact that was not read makes it ``unknown``, with the reason."""
+    try:
+        return CHECKS[name](facts, asked)
+    except NotRead as missing:
+        return Verdict("unknown", text("not read: {reason}", reason=missing.reason), missing.source)
+
+
+def passed(observed: Text, where: str) -> Verdict:
+    """Say that the check holds."""
+    return Verdict("pass", observed, where)
+
+
+def failed(observed: Text, where: str) -> Verdict:
+    """Say that it does not."""
+    return Verdict("fail", observed, where)
+
+
+def not_applicable(observed: Text, where: str) -> Verdict:
+    """Say that there is nothing here which the check is about."""
+    return Verdict("not-applicable", observed, where)
+
+
+def verdict(observed: Text, where: str, *, holds: bool) -> Verdict:
+    """Say whether the check holds, with the same observation either way."""
+    return passed(observed, where) if holds else failed(observed, where)
+
+
+def unless(found: Sequence[str], where: str, otherwise: Text = NOTHING) -> Verdict:
+    """Fail with what was found; pass where that is nothing, saying what was looked at instead."""
+    return failed(listed(found), where) if found else passed(otherwise, where)
+
+
+def listed(found: Collection[str]) -> Text:
+    """Return the names, at most eight of them, and how many there are."""
+    names = "; ".join(list(found)[:SHOWN_MOST])
+    if len(found) <= SHOWN_MOST:
+        return text("{names}", names=names)
+    return text("{count} in all: {names} ...", count=len(found), names=names)
+
+
+def spelled(file: File) -> str:
+    """Return a file with owner and mode in one word group."""
+    return f"{file.path} {file.owner}:{file.group} {file.mode}"
+
+
+def too_open(files: Iterable[File], most: int, owners: Collection[str] = ("root",)) -> list[str]:
+    """Return the files with a foreign owner or with bits beyond ``most``; links have no mode of their own."""
+    return [
+        spelled(file)
+        for file in files
+        if file.kind not in {"absent", "link"} and (file.owner not in owners or file.bits & ~most & 0o7777)
+    ]

@@ -1,0 +1,179 @@
+"""How facts are read: programs under a time and output limit, files by lstat, and never a guess."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+import subprocess
+import threading
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from zipfile import BadZipFile
+
+import psutil
+
+from appliance.audit.facts import Fact, File, FileKind, Line
+from appliance.errors import BanipError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+TIMEOUT_S = 20
+OUTPUT_BYTES = 16 * 1024 * 1024
+FILES_MOST = 20_000
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
+_KINDS: dict[int, FileKind] = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
+_T = TypeVar("_T")
+
+
+class Unreadable(Exception):
+    """Something could not be read; the message is the fact's reason."""
+
+
+def fact(source: str, read: Callable[[], _T]) -> Fact[_T]:
+    """Read a fact; whatever goes wrong while reading becomes its reason."""
+    try:
+        value = read()
+    except Unreadable as error:
+        return Fact(source=source, unread=str(error))
+    except (OSError, ValueError, LookupError, TypeError, BadZipFile, psutil.Error, BanipError) as error:
+        return Fact(source=source, unread=f"{type(error).__name__}: {error}")
+    return Fact(source=source, value=value, unread=None)
+
+
+def program(name: str) -> str | None:
+    """Return where the distribution has that program, or None."""
+    folders = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
+    return next((f"{folder}/{name}" for folder in folders if os.access(f"{folder}/{name}", os.X_OK)), None)
+
+
+def output(name: str, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
+    """Return what the distribution's program writes. Raises ``Unreadable``."""
+    path = program(name)
+    if path is None:
+        message = f"{name} is not installed"
+        raise Unreadable(message)
+    return _output([path, *arguments], codes, user=None)
+
+
+def output_as_nobody(name: str, *arguments: str) -> str:
+    """Return what a program writes that runs start-up files: with nobody's rights, as far as we may."""
+    user = 65534 if os.geteuid() == 0 else None
+    return _output([program(name) or name, *arguments], (0,), user=user)
+
+
+def _output(argv: list[str], codes: tuple[int, ...], user: int | None) -> str:
+    complaints = os.memfd_create("complaints")
+    try:
+        with subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            env=_ENVIRONMENT,
+            cwd="/",
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
+        ) as process:
+            written = _bounded(process)
+        words = " ".join(os.pread(complaints, 400, 0).decode("utf-8", "replace").split())
+    finally:
+        os.close(complaints)
+    if len(written) > OUTPUT_BYTES:
+        message = f"{argv[0]} wrote more than {OUTPUT_BYTES} bytes"
+        raise Unreadable(message)
+    if process.returncode not in codes:
+        message = f"{' '.join(argv)} ended with {process.returncode}: {words}"
+        raise Unreadable(message)
+    return written.decode("utf-8", "replace")
+
+
+def _bounded(process: subprocess.Popen[bytes]) -> bytes:
+    """Read a process's output up to the limit, and end what runs or writes longer."""
+    timer = threading.Timer(TIMEOUT_S, process.kill)
+    timer.start()
+    try:
+        written = process.stdout.read(OUTPUT_BYTES + 1) if process.stdout else b""
+        if len(written) > OUTPUT_BYTES:
+            process.kill()
+        process.wait()
+    finally:
+        timer.cancel()
+    return written
+
+
+def look(path: str | Path) -> File:
+    """Return the path as lstat sees it; a path that is not there is a fact, too."""
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return File(path=str(path), kind="absent")
+    return File(
+        path=str(path),
+        kind=_KINDS.get(stat.S_IFMT(found.st_mode), "other"),
+        mode=f"{stat.S_IMODE(found.st_mode):04o}",
+        owner=user_name(found.st_uid),
+        group=group_name(found.st_gid),
+    )
+
+
+@cache
+def user_name(uid: int) -> str:
+    """Return the account's name, or its number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+@cache
+def group_name(gid: int) -> str:
+    """Return the group's name, or its number where it has none."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def look_below(folder: str | Path, most: int = FILES_MOST) -> tuple[File, ...]:
+    """Return everything below a folder, itself first; none where it is absent. Raises ``Unreadable``."""
+    if not os.path.lexists(folder):
+        return ()
+    found = [look(folder)]
+    for path in _below(Path(folder)):
+        found.append(look(path))
+        if len(found) > most:
+            message = f"more than {most} files below {folder}"
+            raise Unreadable(message)
+    return tuple(found)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for name, folders, files in os.walk(folder, onerror=_refuse):
+        for one in sorted([*folders, *files]):
+            yield Path(name, one)
+
+
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # what goes away while we look was no finding
+        raise error
+
+
+def lines(*paths: str | Path) -> tuple[Line, ...]:
+    """Return the lines that count of configuration files; a file that is absent has none."""
+    return tuple(line for path in paths for line in _lines(Path(path)))
+
+
+def _lines(path: Path) -> Iterable[Line]:
+    try:
+        content = path.read_text("utf-8", errors="replace")
+    except FileNotFoundError:
+        return
+    for number, line in enumerate(content.splitlines(), start=1):
+        words = " ".join(line.split())
+        if words and not words.startswith("#"):
+            yield Line(str(path), number, words[:400])

@@ -1,0 +1,60 @@
+"""The whole stack as the demo and its tests carry it: local sources, a workshop, two releases, one stick."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tests.carried import PROJECT, Change, Workshop
+from tests.samples import SAMPLES, content_of
+from tests.sources.guide import write_guide
+from tests.sources.hub import HUB_PORT, local_hub, publish_model
+from tests.sources.models import WRITERS
+from tests.sources.registry import make_guide_image, registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+#: As in manifests/demo.yaml.
+REGISTRY_PORT = 8651
+FIRST = Change("1.0.0", 1)
+#: Another application and, by ``sources``, another chat model; embedding model and vLLM's environment stay.
+SECOND = Change("1.1.0", 2, (("pyproject.toml", r'(?m)^version = "0\.1\.0"$', 'version = "0.2.0"'),))
+
+
+class Stack:
+    """One folder, kept between runs: what is fetched and built once is not fetched and built again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.stick = folder / "stick"
+        documents = self.stick / "documents"
+        documents.mkdir(parents=True, exist_ok=True)
+        for each in SAMPLES:
+            if each.grade != "C":  # a server of grade S takes none of those
+                (documents / each.name).write_bytes(content_of(each))
+        self.workshop = Workshop(folder / "workshop", "demo")
+
+    def wipe(self) -> None:
+        """Take the bundles of an earlier run off the stick."""
+        for bundle in self.stick.glob("*.tar"):
+            bundle.unlink()
+
+    def bundle(self, change: Change) -> Path:
+        """Where the bundle of a version is."""
+        return self.stick / f"demo-{change.version}.tar"
+
+
+@contextmanager
+def sources(stack: Stack, change: Change = FIRST) -> Iterator[None]:
+    """Serve models and the guide's image on loopback, as they are when that version is locked."""
+    guide = stack.folder / "guide"
+    write_guide(PROJECT / "docs" / "ko", guide)
+    with local_hub(HUB_PORT) as hub, registry(stack.folder / "registry", REGISTRY_PORT) as images:
+        make_guide_image(images, guide)
+        for name in WRITERS:
+            publish_model(hub, name, "1")
+        if change is SECOND:
+            publish_model(hub, "demo-chat", "2")
+        yield

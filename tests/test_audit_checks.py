@@ -1,0 +1,162 @@
+"""Every check passes and fails on data, and never passes on what nobody read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from appliance.audit.catalogue import checks, items
+from appliance.audit.checks import CHECKS
+from appliance.audit.checks.logs import seconds
+from appliance.audit.facts import AuditFacts, Fact, facts_from_bytes
+from appliance.audit.result import audit, uncovered
+from appliance.errors import BadInput
+
+if TYPE_CHECKING:
+    from appliance.format import Grade
+
+CASES = Path(__file__).parent / "audit" / "cases"
+TAKEN = "2026-11-01T00:00:00Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Facts for one check, the grade it is judged for, and words that must stand in what was observed."""
+
+    check: str
+    status: str
+    grade: Any
+    facts: dict[str, Any]
+    observed: str
+
+
+def cases() -> list[Case]:
+    return [_case(path) for path in sorted(CASES.glob("*.json"))]
+
+
+def _case(path: Path) -> Case:
+    check, _, status = path.stem.rpartition(".")
+    return Case(check, status, **json.loads(path.read_text("utf-8")))
+
+
+def facts_of(given: dict[str, Any]) -> AuditFacts:
+    read = {name: {"source": "case", "unread": None, "value": value} for name, value in given.items()}
+    return facts_from_bytes(json.dumps({"taken": TAKEN, **read}).encode(), "case")
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case.check}.{case.status}")
+def test_a_check_judges_its_case(case: Case) -> None:
+    (result,) = (one for one in audit(facts_of(case.facts), case.grade).results if one.id == case.check)
+    assert result.status == case.status, result.observed.en
+    assert case.observed in result.observed.en
+    assert result.observed.ko
+    assert result.where or case.status == "not-applicable"
+
+
+def test_every_automatic_check_has_a_pass_and_a_fail_case_and_every_manual_one_its_own() -> None:
+    seen = {(case.check, case.status) for case in cases()}
+    wanted = {
+        (name, status)
+        for name, check in checks().checks.items()
+        for status in (("pass", "fail") if check.automatic else ("manual",))
+    }
+    assert not wanted - seen
+    assert not {name for name, _ in seen} - checks().checks.keys()
+
+
+def test_every_judgement_has_its_words_and_all_words_a_judgement() -> None:
+    assert uncovered() == set()
+    assert len([check for check in checks().checks.values() if check.automatic]) >= 35
+
+
+@pytest.mark.parametrize("name", sorted(CHECKS))
+def test_what_nobody_read_is_unknown_with_its_reason(name: str) -> None:
+    every = {field: Fact[Any](source="nft", unread="it is on fire") for field in _fact_names()}
+    facts = msgspec.structs.replace(facts_of({}), **every)
+    (result,) = (one for one in audit(facts, "S").results if one.id == name)
+    assert result.status == "unknown"
+    assert "it is on fire" in result.observed.en
+    assert result.where == "nft"
+
+
+def _fact_names() -> list[str]:
+    return [name for name in AuditFacts.__struct_fields__ if name not in {"format", "taken", "appliance"}]
+
+
+def test_a_fact_that_claims_to_be_read_and_is_empty_is_unknown_too() -> None:
+    facts = msgspec.structs.replace(facts_of({}), accounts=Fact(source="getent", value=None, unread=None))
+    (result,) = (one for one in audit(facts, "S").results if one.id == "host.unique-uids")
+    assert result.status == "unknown"
+
+
+def test_every_number_of_a_guide_is_in_its_catalogue() -> None:
+    known = items()
+    assert {guide: len(found) for guide, found in known.items()} == {"kisa": 93, "n2sf": 274, "nis": 57}
+    wrong = {
+        (name, number)
+        for name, check in checks().checks.items()
+        for guide in known
+        for number in getattr(check, guide)
+        if number not in known[guide]
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize(("grade", "days"), [("C", "730"), ("S", "365"), ("O", "180")])
+def test_words_take_the_threshold_of_their_grade(grade: Grade, days: str) -> None:
+    (result,) = (one for one in audit(facts_of({}), grade).results if one.id == "log.retention")
+    assert days in result.expected.ko
+    assert days in result.remedy.en
+
+
+@pytest.mark.parametrize(("grade", "status"), [("C", "fail"), ("S", "pass"), ("O", "pass")])
+def test_a_threshold_decides_by_grade(grade: Grade, status: str) -> None:
+    unit = {"name": "banip-api.service", "active": "active", "kind": "exec", "exposure": 3.5}
+    results = audit(facts_of({"units": [unit]}), grade).results
+    assert [one.status for one in results if one.id == "service.hardening"] == [status]
+
+
+def test_no_words_claim_that_a_guide_is_met() -> None:
+    told = json.dumps(msgspec.to_builtins(checks()), ensure_ascii=False).lower()
+    assert not [word for word in ("준수", "compliant", "compliance") if word in told]
+
+
+def test_unknown_counts_against_the_score_and_manual_does_not_count() -> None:
+    nothing = audit(facts_of({}), "S")
+    assert nothing.score == 0
+    assert nothing.counts["unknown"] == len(CHECKS)
+    (keys,) = (score for score in nothing.scores if score.area == "key")
+    assert (keys.passed, keys.counted) == (0, 3)
+    packages = audit(facts_of({"packages": ["libssl3=3"]}), "S")
+    (keys,) = (score for score in packages.scores if score.area == "key")
+    assert (keys.passed, keys.counted) == (0, 2), "the manual check was read, and counts nowhere"
+
+
+@pytest.mark.parametrize(("grade", "wanted"), [("O", "S"), ("S", "S"), ("C", "C")])
+def test_a_report_is_never_below_sensitive(grade: Grade, wanted: Grade) -> None:
+    assert audit(facts_of({}), grade).report_grade == wanted
+
+
+def test_facts_survive_a_file_and_a_foreign_file_is_refused() -> None:
+    facts = facts_of(cases()[0].facts)
+    assert facts_from_bytes(msgspec.json.encode(facts), "there and back") == facts
+    with pytest.raises(BadInput):
+        facts_from_bytes(b'{"taken": "2026-11-01T00:00:00Z", "surprise": 1}', "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("span", "wanted"),
+    [("1year", 31557600), ("2week", 1209600), ("1d 12h", 129600), ("90", 90), ("5M", 13149000), ("5m", 300)],
+)
+def test_spans_of_systemd_are_understood(span: str, wanted: float) -> None:
+    assert seconds(span) == wanted
+
+
+@pytest.mark.parametrize("span", ["", "soon", "1 fortnight", "-1d"])
+def test_other_spans_are_not_guessed(span: str) -> None:
+    assert seconds(span) is None

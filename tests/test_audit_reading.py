@@ -1,0 +1,338 @@
+"""What collectors return is what is there; a difference with what was signed is seen; nothing is guessed."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import ssl
+import threading
+import warnings
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from appliance.audit.collect import Subject, collect
+from appliance.audit.facts import Fact, NotRead, Tls
+from appliance.audit.reading import host, network, probe, walk
+from appliance.audit.reading.drift import HASHED_MOST_BYTES, environments_drift, files_drift
+from appliance.audit.reading.probe import Unreadable, fact
+from tests.tiny import Site, running_world
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.world import World
+
+PLAYBOOK = "playbooks/site.yml"
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return running_world()
+
+
+@pytest.fixture
+def site(tmp_path: Path, world: World) -> Site:
+    site = Site(tmp_path / "banip")
+    site.adopt(world)
+    site.install(world.carrier(tmp_path))
+    return site
+
+
+def release_folder(site: Site) -> Path:
+    return site.server.folder(str(site.now))
+
+
+def files(site: Site, world: World, *, everything: bool = False) -> tuple[set[str], set[str], set[str]]:
+    found = files_drift(site.server, world.trusted().release, everything=everything)
+    return _names(found.changed), _names(found.missing), _names(found.extra)
+
+
+def environments(site: Site, world: World) -> tuple[set[str], set[str], set[str]]:
+    found = environments_drift(site.server, world.trusted().release, everything=False)
+    return _names(found.changed), _names(found.missing), _names(found.extra)
+
+
+def _names(paths: tuple[str, ...]) -> set[str]:
+    return {Path(path).name for path in paths}
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put other content in the place of a hardlink, and leave the blob alone."""
+    path.unlink()
+    path.write_bytes(content)
+
+
+NOTHING: tuple[set[str], set[str], set[str]] = (set(), set(), set())
+
+
+def test_what_was_installed_has_not_drifted(site: Site, world: World) -> None:
+    assert files(site, world) == NOTHING
+    assert environments(site, world) == NOTHING
+    assert files_drift(site.server, world.trusted().release, everything=False).hashed > 0
+    assert environments_drift(site.server, world.trusted().release, everything=False).hashed > 0
+
+
+def test_a_changed_a_lost_and_an_added_file_of_the_release_are_named(site: Site, world: World) -> None:
+    folder = release_folder(site)
+    content = (folder / PLAYBOOK).read_bytes()
+    replace(folder / PLAYBOOK, bytes([content[0] ^ 1]) + content[1:])  # the same size
+    (folder / "playbooks" / "more.yml").write_text("- hosts: all\n")
+    assert files(site, world) == ({"site.yml"}, set(), {"more.yml"})
+    (folder / PLAYBOOK).unlink()
+    assert files(site, world) == (set(), {"site.yml"}, {"more.yml"})
+    (folder / PLAYBOOK).symlink_to(site.server.store.path(world.trusted().release.files[0].sha256))
+    assert files(site, world)[0] == {"site.yml"}, "a link is not the file, whatever it points at"
+
+
+def test_a_large_file_is_compared_by_size_unless_everything_is_asked_for(site: Site) -> None:
+    large = HASHED_MOST_BYTES + 1
+    grown = running_world()
+    grown.files["models/m/weights.bin"] = bytes(large)
+    folder = release_folder(site) / "models" / "m"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "weights.bin").write_bytes(b"x" * large)
+    release = grown.trusted().release
+    assert "weights.bin" not in _names(files_drift(site.server, release, everything=False).changed)
+    assert files_drift(site.server, release, everything=False).sized == 1
+    assert "weights.bin" in _names(files_drift(site.server, release, everything=True).changed)
+
+
+def test_what_changed_in_an_environment_is_named(site: Site, world: World) -> None:
+    (home,) = site.server.environments.iterdir()
+    (package,) = home.glob("lib/python*/site-packages/ansible_runner")
+    code = package / "__init__.py"
+    code.write_bytes(code.read_bytes() + b"import os\n")
+    (package / "more.py").write_text("")
+    (package / "__pycache__" / "x.cpython-311.pyc").write_bytes(b"")
+    assert environments(site, world) == ({"__init__.py"}, set(), {"more.py"})
+    code.unlink()
+    assert environments(site, world) == (set(), {"__init__.py"}, {"more.py"})
+
+
+def test_a_wheel_that_changed_in_the_store_is_not_believed(site: Site, world: World) -> None:
+    (wheel,) = world.trusted().release.environments[0].wheels
+    blob = site.server.store.path(wheel.sha256)
+    content = blob.read_bytes()
+    blob.unlink()
+    blob.write_bytes(content.replace(b"METADATA", b"METADATB"))
+    assert wheel.sha256 in environments(site, world)[0]
+
+
+def test_all_facts_of_a_private_root_are_read_or_say_why_not(site: Site) -> None:
+    names: list[str] = []
+    facts = collect(Subject(site.server, site.trust(), top=site.root), "0.1.0", names.append)
+    assert len(names) == len(set(names)) >= 30
+    release = facts.release.get()
+    assert (release.id, release.refused, release.bom) == (site.now, None, "present")
+    assert facts.files_drift.get().changed == ()
+    assert facts.state.get().lines == len(site.journal())
+    told = [getattr(facts, name) for name in names]
+    assert all((one.value is None) != (one.unread is None) for one in told)
+    assert all(one.source for one in told)
+
+
+def test_a_broken_signature_is_a_fact_and_takes_the_proof_from_the_rest(site: Site) -> None:
+    targets = release_folder(site) / "metadata" / "targets.json"
+    replace(targets, targets.read_bytes().replace(b"payloadType", b"payloadTipe"))
+    facts = collect(Subject(site.server, site.trust(), top=site.root), "0.1.0")
+    assert "malformed" in str(facts.release.get().refused)
+    with pytest.raises(NotRead):
+        facts.proven()
+    with pytest.raises(NotRead, match="no proof"):
+        facts.files_drift.get()
+
+
+def test_a_server_that_trusts_nobody_has_no_release_to_speak_of(tmp_path: Path) -> None:
+    facts = collect(Subject(Site(tmp_path / "empty").server, None, top=tmp_path), "0.1.0")
+    assert facts.release.unread == "this server trusts nobody yet"
+    assert facts.files_drift.unread == "this server trusts nobody yet"
+
+
+# --- Programs and files ------------------------------------------------------------------------------------
+
+
+def test_a_program_that_is_missing_or_fails_is_a_reason() -> None:
+    assert fact("x", lambda: probe.output("no-such-program")).unread == "no-such-program is not installed"
+    assert "ended with 1" in str(fact("x", lambda: probe.output("false")).unread)
+
+
+def test_a_program_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "TIMEOUT_S", 0.2)
+    assert "ended with -9" in str(fact("x", lambda: probe.output("sleep", "1000")).unread)
+
+
+def test_a_program_that_writes_for_ever_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "OUTPUT_BYTES", 1000)
+    assert "more than 1000 bytes" in str(fact("x", lambda: probe.output("yes")).unread)
+
+
+def test_too_many_files_are_a_reason_and_no_shorter_list(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / str(number)).touch()
+    assert len(probe.look_below(tmp_path)) == 6
+    with pytest.raises(Unreadable, match="more than 4 files"):
+        probe.look_below(tmp_path, most=4)
+
+
+def test_a_walk_that_is_cut_short_is_no_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(walk, "ENTRIES_MOST", 10)
+    with pytest.raises(Unreadable, match="the rest was not looked at"):
+        walk.finds(tmp_path)
+
+
+def test_what_is_not_there_is_a_fact_and_what_may_not_be_read_is_none(tmp_path: Path) -> None:
+    assert probe.look(tmp_path / "nothing").kind == "absent"
+    assert probe.lines(tmp_path / "nothing") == ()
+    assert fact("x", lambda: probe.lines(tmp_path)).unread is not None, "a folder has no lines"
+
+
+def test_lines_keep_their_numbers_and_lose_comments_and_padding(tmp_path: Path) -> None:
+    file = tmp_path / "login.defs"
+    file.write_text("# a comment\n\n  UMASK\t\t022  \n")
+    (line,) = probe.lines(file)
+    assert (line.number, line.text) == (3, "UMASK 022")
+
+
+def test_modes_and_owners_are_those_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.touch()
+    file.chmod(0o4750)
+    found = probe.look(file)
+    assert (found.kind, found.mode, found.bits) == ("file", "4750", 0o4750)
+    assert found.owner == probe.user_name(os.getuid())
+
+
+@pytest.mark.parametrize(
+    ("field", "kind"),
+    [
+        ("", "empty"),
+        ("*", "locked"),
+        ("!$6$salt$hash", "locked"),
+        ("$y$j9T$salt$hash", "yescrypt"),
+        ("$6$salt$hash", "sha512"),
+        ("$1$salt$hash", "md5"),
+        ("$9$salt$hash", "9"),
+        ("abJnggxhB/yWI", "des"),
+    ],
+)
+def test_of_a_hash_only_its_kind_is_kept(field: str, kind: str) -> None:
+    assert host.hash_kind(field) == kind
+
+
+def test_the_last_assignment_of_systemd_counts() -> None:
+    content = "# a file\n[Journal]\n#Storage=auto\nStorage=auto\n\n# its drop-in\nStorage=persistent\n"
+    assert host.settings(content) == {"Storage": "persistent"}
+
+
+def test_the_firewalls_chains_and_refused_attempts_are_read_from_nfts_own_words() -> None:
+    chain = {"family": "inet", "table": "banip", "name": "output", "handle": 1, "type": "filter"}
+    attempt = {"elem": {"val": {"concat": [33, "8.8.8.8", "udp", 53]}, "timeout": 86400, "expires": 80000}}
+    told = [
+        {"metainfo": {"version": "1.0.6"}},
+        {"table": {"family": "inet", "name": "banip", "handle": 1}},
+        {"chain": {**chain, "hook": "output", "prio": 0, "policy": "drop"}},
+        {"chain": {**chain, "name": "helper"}},
+        {"set": {"family": "inet", "name": "attempts4", "table": "banip", "elem": [attempt]}},
+        {"set": {"family": "inet", "name": "attempts6", "table": "banip"}},
+        {"set": {"family": "inet", "name": "attempts4", "table": "other", "elem": [attempt]}},
+    ]
+    found = network.parse_rules(*[json.dumps({"nftables": told})] * 2)
+    assert [(one.hook, one.policy) for one in found.chains] == [("output", "drop")]
+    assert found.counts_egress
+    assert [(one.set, one.element) for one in found.attempts] == [("attempts4", "33 8.8.8.8 udp 53")]
+
+
+@contextmanager
+def gateway(folder: Path, lowest: ssl.TLSVersion, highest: ssl.TLSVersion) -> Iterator[int]:
+    """Serve handshakes under those versions on a port of loopback."""
+    key, certificate = self_signed()
+    (folder / "pair.pem").write_bytes(key + certificate)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "pair.pem")
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version, context.maximum_version = lowest, highest
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_serve, args=(listener, context), daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
+def _serve(listener: socket.socket, context: ssl.SSLContext) -> None:
+    with suppress(OSError):
+        while True:
+            plain, _ = listener.accept()
+            with suppress(OSError), context.wrap_socket(plain, server_side=True) as wrapped:
+                wrapped.recv(1)
+
+
+def _hang_up(listener: socket.socket) -> None:
+    for _ in range(4):
+        listener.accept()[0].close()
+
+
+def self_signed() -> tuple[bytes, bytes]:
+    """Return a key and its own certificate, both PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "rag.local")])
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=90))
+        .sign(key, hashes.SHA256())
+    )
+    plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return plain, certificate.public_bytes(Encoding.PEM)
+
+
+def test_a_gateway_that_still_takes_old_protocols_is_found_out(tmp_path: Path) -> None:
+    with gateway(tmp_path, ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_3) as port:
+        found = network.tls(port)
+    assert found.accepted == ("TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+    assert found.certificate is not None
+    assert (found.certificate.key, found.certificate.key_bits, found.certificate.self_signed) == (
+        "EC",
+        256,
+        True,
+    )
+
+
+def test_a_gateway_that_refuses_old_protocols_is_seen_to(tmp_path: Path) -> None:
+    with gateway(tmp_path, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2) as port:
+        found = network.tls(port)
+    assert (found.accepted, found.refused) == (("TLSv1.2",), ("TLSv1.0", "TLSv1.1", "TLSv1.3"))
+
+
+def test_a_port_that_speaks_no_tls_is_a_reason_and_no_gateway_is_none() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        thread = threading.Thread(target=_hang_up, args=(listener,), daemon=True)
+        thread.start()
+        assert "no handshake succeeded" in str(fact("tls", lambda: network.tls(port)).unread)
+        thread.join(5)
+    assert network.tls(port) == Tls()
+
+
+def test_an_open_socket_is_seen_with_its_owner() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        found = [one for one in network.listeners() if one.port == listener.getsockname()[1]]
+    assert [(one.protocol, one.address) for one in found] == [("tcp", "127.0.0.1")]
+
+
+def test_a_fact_without_a_value_is_never_given() -> None:
+    with pytest.raises(NotRead, match="no value"):
+        Fact[str](source="x", value=None, unread=None).get()

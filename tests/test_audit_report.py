@@ -1,0 +1,152 @@
+"""The report as people get it: one file that needs nothing else, read in a browser as well."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from datetime import datetime, timezone
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from appliance.audit.facts import AuditFacts, Fact, Host
+from appliance.audit.report import html, write_reports
+from appliance.audit.result import AuditResult, audit
+from tests.test_audit_checks import cases, facts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Page
+
+HOSTILE = "<script>alert(1)</script>"
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+@cache
+def facts() -> AuditFacts:
+    """Return facts of a server that is right in most things, under a name that no page may believe."""
+    merged: dict[str, object] = {}
+    for case in cases():
+        if case.status == "pass":
+            merged = {**case.facts, **merged}
+    about = Host(name=HOSTILE, os="Debian GNU/Linux 12", kernel="6.1", virtualization="none")
+    return msgspec.structs.replace(
+        facts_of(merged), host=Fact(source="uname", value=about, unread=None), appliance="0.1.0"
+    )
+
+
+@cache
+def result() -> AuditResult:
+    return audit(facts(), "S")
+
+
+def test_the_page_loads_nothing_from_anywhere() -> None:
+    page = html(result(), "ko")
+    assert not re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?(?!#)[a-z/]""", page)
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_the_policy_names_the_digests_of_the_one_script_and_style() -> None:
+    page = html(result(), "ko")
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', page)
+    assert policy.startswith("default-src &#39;none&#39;")
+    for tag in ("style", "script"):
+        ((content),) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"sha256-{digest}".replace("+", "&#43;") in policy.replace("+", "&#43;")
+
+
+def test_what_the_server_says_of_itself_is_never_markup() -> None:
+    page = html(result(), "ko")
+    assert HOSTILE not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+@pytest.mark.parametrize(("language", "word"), [("ko", "보안 점검 보고서"), ("en", "Security audit report")])
+def test_the_page_speaks_both_languages(language: str, word: str) -> None:
+    page = html(result(), "ko" if language == "ko" else "en")
+    assert word in page
+    # Titles of the guides and what the server's own banner says stay as they are.
+    ours = re.sub(r'class="t">[^<]*|<i>[^<]*|승인된 사용자[^<]*', "", page)
+    assert bool(re.search("[가-힣]", ours)) == (language == "ko")
+
+
+def test_the_page_claims_nothing_that_the_institution_decides() -> None:
+    for language in ("ko", "en"):
+        page = html(result(), "ko" if language == "ko" else "en")
+        assert "준수" not in page
+        assert "complian" not in page.lower()
+
+
+def test_reports_are_the_officers_own_and_can_be_read_back(tmp_path: Path) -> None:
+    paths = write_reports(tmp_path, facts(), result(), "ko")
+    assert [path.name for path in paths] == ["audit.html", "audit.json", "facts.json"]
+    assert {path.stat().st_mode & 0o777 for path in paths} == {0o600}
+    assert msgspec.json.decode(paths[1].read_bytes(), type=AuditResult) == result()
+    again = msgspec.json.decode(paths[2].read_bytes(), type=AuditFacts)
+    assert audit(again, "S") == result()
+
+
+def test_no_password_hash_can_be_in_the_facts() -> None:
+    told = json.loads(msgspec.json.encode(facts()))
+    assert "password" not in told["accounts"]["value"][0]
+    assert not re.search(r"\$(y|6|5)\$", json.dumps(told))
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Page]:
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - the other tests do without a browser
+
+    if not CHROMIUM.exists():
+        pytest.skip("the page is looked at in Chromium (Debian package chromium)")
+    file = tmp_path / "audit.html"
+    file.write_text(html(result(), "ko"), "utf-8")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-background-networking"]
+        )
+        page = browser.new_page()
+        page.goto(file.as_uri())
+        yield page
+        browser.close()
+
+
+def test_the_table_can_be_filtered_without_a_network(page: Page) -> None:
+    faults: list[str] = []
+    page.on("console", lambda message: faults.append(message.text))
+    page.reload()
+    assert page.locator(".one:visible").count() == len(result().results)
+    page.click("button[data-status=manual]")
+    assert page.locator(".one:visible").count() == result().counts["manual"]
+    page.click("button[data-status='']")
+    page.fill("#words", "U-18")
+    assert page.locator(".one:visible").evaluate_all("found => found.map(one => one.id)") == [
+        "host.shadow-permissions"
+    ]
+    page.fill("#words", "")
+    page.select_option("#area", "key")
+    assert page.locator(".group:visible").count() == 1
+    assert page.locator("#shown").inner_text() == "3"
+    assert faults == [], "its own policy must let the page work"
+
+
+def test_on_paper_everything_is_unfolded(page: Page) -> None:
+    pdf = page.pdf(format="A4")
+    assert pdf.startswith(b"%PDF")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details[open]").count() == 0
+
+
+def test_the_time_of_the_audit_names_its_folder(tmp_path: Path) -> None:
+    paths = write_reports(tmp_path, facts(), result(), "en")
+    taken = datetime(2026, 11, 1, tzinfo=timezone.utc)
+    assert {path.parent for path in paths} == {tmp_path / f"{taken:%Y%m%dT%H%M%SZ}"}
