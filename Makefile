@@ -23,7 +23,7 @@ READY := $(VENV)/.ready-$(KEY)
 # For a recipe's own programs only: a PATH for all would let .venv make itself.
 INSIDE := PATH="$(CURDIR)/$(BIN):$$PATH"
 PACKAGES := $(shell sed 's/ *\#.*//' packages.debian)
-UNIT := not server and not qemu and not slow
+UNIT := not real and not server and not qemu and not slow
 # Skipped tests are listed one by one at the end, with what they lack.
 PYTEST := $(INSIDE) python -m pytest -n $(WORKERS) --dist loadgroup --no-fold-skipped
 
@@ -63,11 +63,11 @@ $(READY): | packages
 	touch $@
 
 .PHONY: check
-check: static  ## the two-minute loop: lint, types, roles, unit tests
+check: static  ## the two-minute loop: lint, types, roles, tests that start no large program
 	@$(PYTEST) -m "$(UNIT)" --timeout 120
 
 .PHONY: test
-test: static  ## check, closed servers (root) and guests under QEMU; of what is slow a sample
+test: static  ## check, real programs, closed servers (root), guests under QEMU; of what is slow a sample
 	@$(PYTEST) -m "not slow" --timeout 900
 
 .PHONY: test-slow
@@ -75,8 +75,8 @@ test-slow: static  ## what `make test` leaves out: every fault at every step, th
 	@$(PYTEST) -m slow --timeout 900
 
 .PHONY: demo
-demo: setup  ## build, sign, carry into a disposable closed server (root), install, upgrade, return, uninstall
-	@$(BIN)/python -m tests.demo
+demo: setup  ## the whole stack into a sealed server (root: mounts, namespaces), asked and audited; DEMO=--keep leaves it
+	@$(BIN)/python -m tests.demo $(DEMO)
 
 .PHONY: static
 static: setup

@@ -51,9 +51,15 @@ WheelName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+!-]*\.whl$",
 UnitName = Annotated[
     str, Meta(pattern=r"^banip-[A-Za-z0-9@_.-]{1,80}\.(service|socket|timer|target|path|mount)$")
 ]
-#: A socket that waits for others, as a role declares it: "tcp/127.0.0.1:8600", "tcp/0.0.0.0:443".
+#: A socket that waits for others, as a role declares it: "tcp/127.0.0.1:8600", "tcp/0.0.0.0:443"; any port of
+#: loopback for one unit: "tcp/127.0.0.1:*@banip-vllm.service".
 Socket = Annotated[
-    str, Meta(pattern=r"^(tcp|udp)/(127\.0\.0\.1|0\.0\.0\.0|\[::1\]|\[::\]):[1-9][0-9]{0,4}$", max_length=30)
+    str,
+    Meta(
+        pattern=r"^(tcp|udp)/((127\.0\.0\.1|0\.0\.0\.0|\[::1\]|\[::\]):[1-9][0-9]{0,4}"
+        r"|127\.0\.0\.1:\*@banip-[a-z0-9-]{1,40}\.service)$",
+        max_length=80,
+    ),
 ]
 AccountName = Annotated[str, Meta(pattern=r"^banip-[a-z0-9-]{1,25}$")]
 TableName = Annotated[str, Meta(pattern=r"^banip(-[a-z0-9-]{1,25})?$")]

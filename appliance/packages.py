@@ -62,11 +62,17 @@ class Packages:
     machine: Path = Path("/")
 
     def installed(self) -> Mapping[str, str]:
-        """Return version by name of what is installed whole; half-configured does not count."""
-        form = "${db:Status-Status}\t${Package}\t${Version}\n"
+        """Return version by name of what is installed whole; half-configured does not count.
+
+        Nor does a package of a foreign architecture: a library of i386 serves no program of amd64.
+        """
+        native = {"all", run("dpkg", "--print-architecture").stdout.strip()}
+        form = "${db:Status-Status}\t${Architecture}\t${Package}\t${Version}\n"
         told = run("dpkg-query", f"--root={self.machine}", "--show", f"--showformat={form}", check=False)
         rows = (line.split("\t") for line in told.stdout.splitlines())
-        return {name: version for status, name, version in rows if status == "installed"}
+        return {
+            name: version for status, kind, name, version in rows if status == "installed" and kind in native
+        }
 
     def install(
         self, release: Release, folder: Path, store: Store, progress: Callable[[str, int, int], None]

@@ -1,7 +1,8 @@
 """What holds for every test: no way out of this machine, and in CI no test is skipped.
 
 Marks: ``server`` and ``qemu`` need a closed server of that kind and are skipped by name where there can be
-none; ``network`` lets a test, and the fixtures made for it, leave this machine.
+none; ``network`` lets a test, and the fixtures made for it, leave this machine; ``real`` and ``slow`` keep a
+test out of `make check` and of `make test` for the time it takes.
 """
 
 from __future__ import annotations
@@ -93,15 +94,21 @@ def network_closed() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a module's servers on one worker, where they share what is slow to make; guests all on one.
+    """Keep a module's servers on one worker, and what shares a fixture of its module; guests all on one.
 
-    Two emulated guests at a time on two cores would only wait for each other.
+    What is slow to make is made once so. Two emulated guests at a time on two cores would only wait for each
+    other.
     """
     for item in items:
         if item.get_closest_marker("qemu"):
             item.add_marker(pytest.mark.xdist_group("qemu"))
-        elif item.get_closest_marker("server"):
+        elif item.get_closest_marker("server") or _shares(item):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def _shares(item: pytest.Item) -> bool:
+    found = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+    return any(fixtures[-1].scope == "module" for fixtures in found.values())
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

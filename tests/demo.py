@@ -25,7 +25,12 @@ from typing import TYPE_CHECKING
 from tests.closed_server import closed_server, why_not
 from tests.closed_server.root import cache
 from tests.onsite import PYZ
-from tests.proofs import ProofFailed, check_nothing_is_stubbed, check_the_counter_counts
+from tests.proofs import (
+    ProofFailed,
+    check_nothing_is_stubbed,
+    check_the_counter_counts,
+    wait_until_it_answers,
+)
 from tests.samples import DEMO_QUESTION
 from tests.stack import FIRST, Stack, sources
 
@@ -142,6 +147,7 @@ class OnSite:
         """Restart everything, audit, and copy the report out."""
         self._shown.heading("All services again, from cold")
         self.type("systemctl", "restart", "banip-*.service", "--all")
+        wait_until_it_answers(self._server)
         self.type("appliance", "status")
         self._shown.heading("Audit against the checklists")
         self.type("appliance", "--lang", "ko", "audit", "--grade", "S", allowed=(0, 3))

@@ -22,6 +22,17 @@ told = urllib.request.urlopen("http://127.0.0.1:8601/metrics", timeout=10).read(
 print(sum(float(n) for n in re.findall(r"(?m)^vllm:request_success_total\\{.*\\} ([0-9.e+]+)$", told)))
 """
 
+_HEALTH = """
+import sys, time, urllib.request
+for _ in range(600):
+    try:
+        sys.exit(urllib.request.urlopen("http://127.0.0.1:8600/health", timeout=5).status != 200)
+    except OSError as error:
+        last = error
+    time.sleep(0.5)
+sys.exit(str(last))
+"""
+
 #: In the release's own environment, over a copy of the shard: one process owns it.
 _VECTORS = """
 import json, os, shutil, sys, tempfile
@@ -58,6 +69,11 @@ def check_the_counter_counts(server: ClosedServer) -> str:
     server.reset_attempts()
     _demand(server.attempts() == [], f"after it was forgotten: {server.attempts()}")
     return f"a planted attempt to leave was counted ({planted[0]}) and forgotten: the counter counts"
+
+
+def wait_until_it_answers(server: ClosedServer) -> None:
+    """Wait until the API says that chat model, embedding and documents are all there."""
+    server.exec("python3", "-I", "-c", _HEALTH)
 
 
 def check_nothing_is_stubbed(server: ClosedServer) -> tuple[str, ...]:

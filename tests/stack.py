@@ -13,7 +13,7 @@ from tests.sources.models import WRITERS
 from tests.sources.registry import make_guide_image, registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 #: As in manifests/demo.yaml.
@@ -21,6 +21,16 @@ REGISTRY_PORT = 8651
 FIRST = Change("1.0.0", 1)
 #: Another application and, by ``sources``, another chat model; embedding model and vLLM's environment stay.
 SECOND = Change("1.1.0", 2, (("pyproject.toml", r'(?m)^version = "0\.1\.0"$', 'version = "0.2.0"'),))
+#: Its embedding service cannot start: only the health gate finds out.
+UNHEALTHY = Change(
+    "1.2.0",
+    3,
+    (
+        *SECOND.edits,
+        ("manifests/demo.yaml", r"embed_rerank_model: demo-rerank", "embed_rerank_model: nothing"),
+        ("playbooks/roles/embed/meta/banip.yaml", r"health_timeout_s: 300", "health_timeout_s: 10"),
+    ),
+)
 
 
 class Stack:
@@ -55,6 +65,16 @@ def sources(stack: Stack, change: Change = FIRST) -> Iterator[None]:
         make_guide_image(images, guide)
         for name in WRITERS:
             publish_model(hub, name, "1")
-        if change is SECOND:
+        if change.counter > FIRST.counter:
             publish_model(hub, "demo-chat", "2")
         yield
+
+
+def carry(stack: Stack, changes: Sequence[Change]) -> None:
+    """Build and sign versions onto the stick, the last one's ``appliance.pyz`` beside them."""
+    stack.wipe()
+    if not stack.workshop.keys.exists():
+        stack.workshop.create_keys()
+    for change in changes:
+        with sources(stack, change):
+            stack.workshop.build(change, stack.stick)

@@ -56,6 +56,7 @@ TARGETS = f"{RELEASES}/metadata/targets.json"
 SITE_PACKAGES = "$(ls -d /var/lib/banip/envs/*/lib/python3.11/site-packages | head -1)"
 DROP_IN = "/run/systemd/system/banip-api.service.d"
 JOURNAL = "/var/lib/banip/state/journal"
+THEIRS = "table inet theirs { flags owner; chain forward { type filter hook forward priority 10; }; }"
 
 
 def fault(put: str, take: str, *fails: str, hides: tuple[str, ...] = ()) -> Plant:
@@ -88,6 +89,12 @@ BATCHES = {
             "systemd-run --unit=port python3 -m http.server 9999 --bind 127.0.0.1 && sleep 1",
             "systemctl stop port",
             "network.listeners",
+        ),
+        # A table that a process owns, as firewalld does: of such a one nft's whole answer may be no JSON.
+        fault(
+            f"systemd-run --unit=theirs sh -c '(echo \"{THEIRS}\"; exec sleep 900) | nft -i' && sleep 1"
+            " && nft list chain inet theirs forward",
+            "systemctl stop theirs",
         ),
         fault(
             f"mkdir -p {DROP_IN} && printf '[Service]\\nNice=1\\n' > {DROP_IN}/x.conf"

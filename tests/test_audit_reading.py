@@ -25,7 +25,7 @@ from appliance.audit.facts import Fact, NotRead, Tls
 from appliance.audit.reading import host, network, probe, walk
 from appliance.audit.reading.drift import HASHED_MOST_BYTES, environments_drift, files_drift
 from appliance.audit.reading.probe import Unreadable, fact
-from tests.tiny import Site, running_world
+from tests.tiny import Site, running_world, wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,6 +117,20 @@ def test_what_changed_in_an_environment_is_named(site: Site, world: World) -> No
     assert environments(site, world) == ({"__init__.py"}, set(), {"more.py"})
     code.unlink()
     assert environments(site, world) == (set(), {"__init__.py"}, {"more.py"})
+
+
+def test_bytecode_that_a_wheel_carries_is_made_anew_and_is_no_drift(tmp_path: Path) -> None:
+    carrying, site = running_world(), Site(tmp_path / "carrying")
+    files = {
+        "kept/__init__.py": b"X = 1\n",
+        "kept/__pycache__/__init__.cpython-311.pyc": b"of another machine",
+    }
+    carrying.wheels["controller"]["kept-1.0-py3-none-any.whl"] = wheel("kept", files)
+    site.adopt(carrying)
+    site.install(carrying.carrier(tmp_path))
+    (compiled,) = site.server.environments.glob("*/lib/python*/site-packages/kept/__pycache__/*.pyc")
+    assert compiled.read_bytes() != b"of another machine"
+    assert environments(site, carrying) == NOTHING
 
 
 def test_a_wheel_that_changed_in_the_store_is_not_believed(site: Site, world: World) -> None:
@@ -250,6 +264,13 @@ def test_the_firewalls_chains_and_refused_attempts_are_read_from_nfts_own_words(
     assert [(one.hook, one.policy) for one in found.chains] == [("output", "drop")]
     assert found.counts_egress
     assert [(one.set, one.element) for one in found.attempts] == [("attempts4", "33 8.8.8.8 udp 53")]
+
+
+def test_a_firewall_of_somebody_else_has_chains_and_counts_nothing() -> None:
+    chain = {"family": "inet", "table": "firewalld", "name": "filter_INPUT", "hook": "input", "prio": 10}
+    found = network.parse_rules(json.dumps({"nftables": [{"chain": chain}]}))
+    assert [(one.table, one.hook, one.policy) for one in found.chains] == [("firewalld", "input", "accept")]
+    assert (found.counts_egress, found.attempts) == (False, ())
 
 
 @contextmanager

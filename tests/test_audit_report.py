@@ -118,6 +118,7 @@ def page(tmp_path: Path) -> Iterator[Page]:
         browser.close()
 
 
+@pytest.mark.real
 def test_the_table_can_be_filtered_without_a_network(page: Page) -> None:
     faults: list[str] = []
     page.on("console", lambda message: faults.append(message.text))
@@ -137,6 +138,7 @@ def test_the_table_can_be_filtered_without_a_network(page: Page) -> None:
     assert faults == [], "its own policy must let the page work"
 
 
+@pytest.mark.real
 def test_on_paper_everything_is_unfolded(page: Page) -> None:
     pdf = page.pdf(format="A4")
     assert pdf.startswith(b"%PDF")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.real  # runs docker-registry and skopeo
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
 OCI = "application/vnd.oci.image."
 CONFIG = f"{OCI}config.v1+json"

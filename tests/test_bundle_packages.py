@@ -22,6 +22,7 @@ from tests.sources.apt import AptRepository
 if TYPE_CHECKING:
     from bundle.lock import Lock
 
+pytestmark = pytest.mark.real  # runs apt
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
 FAR_AWAY = "    - uri: https://example.org/x\n      suites: [a/]\n      trusted: true"
 #: What minimal Debian lacks and the demo needs.

@@ -80,6 +80,7 @@ def test_a_second_run_fetches_nothing_and_asks_no_index(project: TinyProject) ->
     assert len(events.names("cached")) == second.cached
 
 
+@pytest.mark.real
 def test_all_failures_are_told_and_what_could_be_had_stays(project: TinyProject) -> None:
     lock = locked(project)
     (project.folder / "wheels" / "twig-2.0-py3-none-any.whl").unlink()
@@ -92,6 +93,7 @@ def test_all_failures_are_told_and_what_could_be_had_stays(project: TinyProject)
     assert list((project.folder / ".banip" / "work").iterdir()) == []
 
 
+@pytest.mark.real
 def test_the_next_run_goes_on_from_there(project: TinyProject) -> None:
     lock = locked(project)
     twig = project.folder / "wheels" / "twig-2.0-py3-none-any.whl"

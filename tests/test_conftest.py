@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.real  # runs pytest
 HERE = Path(__file__).parent
 INI = """[pytest]
 markers =

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from bundle.lock import Lock, LockedModel
 
+pytestmark = pytest.mark.real  # downloads with the hub's client
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
 REPOSITORY = "someone/weights"
 #: The client writes down pieces of 10 MiB; what of one has arrived when the line is cut is asked for again.

@@ -87,6 +87,7 @@ def locked(project: TinyProject, report: Events | None = None) -> Lock:
     return make_lock(project.check(), project.workshop, now=NOW, report=report or Events())
 
 
+@pytest.mark.real
 def test_an_extra_index_stands_beside_the_machines_own(project: TinyProject, tmp_path: Path) -> None:
     project.edit("- leaf==1.0", "- leaf==1.0\n      - twig==2.0")
     with served(simple_index(tmp_path / "more", "twig", "2.0")) as url:
@@ -96,6 +97,7 @@ def test_an_extra_index_stands_beside_the_machines_own(project: TinyProject, tmp
     assert {"leaf", "twig"} <= {wheel.name for wheel in lock.wheels()}
 
 
+@pytest.mark.real
 def test_an_extra_index_that_does_not_answer_is_reported_and_left_out(project: TinyProject) -> None:
     events = Events()
     lock = locked(with_extra(project, NOWHERE), events)
@@ -107,6 +109,7 @@ def test_an_extra_index_that_does_not_answer_is_reported_and_left_out(project: T
     assert project.workshop.store.missing(lock.blobs()) == ()
 
 
+@pytest.mark.real
 def test_folders_of_wheels_on_this_machine_serve_in_place_of_an_index_that_does_not_answer(
     project: TinyProject, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -116,6 +119,7 @@ def test_folders_of_wheels_on_this_machine_serve_in_place_of_an_index_that_does_
     assert locked(with_extra(project, NOWHERE)).unlocked == ()
 
 
+@pytest.mark.real
 def test_what_only_the_silent_index_has_is_unlocked_and_the_reason_names_it(project: TinyProject) -> None:
     project.edit("- leaf==1.0", "- leaf==1.0\n      - twig==2.0")
     (unlocked,) = locked(with_extra(project, NOWHERE)).unlocked
@@ -143,6 +147,7 @@ def test_folders_alone_mean_those_folders_alone(project: TinyProject) -> None:
     assert (index.index, index.find_links) == (None, (str(project.folder / "wheels"),))
 
 
+@pytest.mark.real
 def test_what_is_excluded_stays_out_although_something_requires_it(project: TinyProject) -> None:
     make_wheel(project.folder / "wheels", "twig", "2.0")
     project.edit("environments:\n", "sources:\n  find_links: [wheels]\nenvironments:\n")

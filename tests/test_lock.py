@@ -33,8 +33,13 @@ def locked(project: TinyProject) -> Lock:
     return make_lock(project.check(), project.workshop, now=NOW, report=Events())
 
 
-def test_every_name_becomes_a_digest(project: TinyProject) -> None:
-    lock = locked(project)
+@pytest.fixture(scope="module")
+def lock(tmp_path_factory: pytest.TempPathFactory) -> Lock:
+    """Give the lock of the project as it stands, which is that of every copy of it."""
+    return locked(TinyProject(tmp_path_factory.mktemp("pristine") / "project"))
+
+
+def test_every_name_becomes_a_digest(project: TinyProject, lock: Lock) -> None:
     assert lock.unlocked == ()
     api = {wheel.name: wheel for environment in lock.environments for wheel in environment.wheels}
     leaf = project.folder / "wheels" / "leaf-1.0-py3-none-any.whl"
@@ -51,12 +56,12 @@ def test_every_name_becomes_a_digest(project: TinyProject) -> None:
     assert lock.locked_at == NOW.replace(microsecond=0)
 
 
-def test_the_same_sources_give_the_same_lock(project: TinyProject) -> None:
-    assert locked(project) == locked(project)
+def test_the_same_sources_give_the_same_lock_in_any_folder(project: TinyProject, lock: Lock) -> None:
+    assert locked(project) == lock
 
 
-def test_a_lock_comes_back_as_it_was_written(project: TinyProject) -> None:
-    checked, lock = project.check(), locked(project)
+def test_a_lock_comes_back_as_it_was_written(project: TinyProject, lock: Lock) -> None:
+    checked = project.check()
     path = write_lock(checked, lock)
     assert path.name == "tiny.lock.json"
     assert read_lock(checked) == lock
@@ -81,15 +86,17 @@ def test_no_address_stands_in_a_lock(project: TinyProject) -> None:
         ("pyproject.toml", 'version = "1.0"', 'version = "1.1"'),
     ],
 )
-def test_a_lock_whose_sources_changed_is_refused(project: TinyProject, name: str, old: str, new: str) -> None:
-    write_lock(project.check(), locked(project))
+def test_a_lock_whose_sources_changed_is_refused(
+    project: TinyProject, lock: Lock, name: str, old: str, new: str
+) -> None:
+    write_lock(project.check(), lock)
     project.edit(old, new, name)
     with pytest.raises(BadInput, match="changed since"):
         read_lock(project.check())
 
 
-def test_a_new_source_file_counts_as_a_change_and_a_test_does_not(project: TinyProject) -> None:
-    write_lock(project.check(), locked(project))
+def test_a_new_source_file_counts_as_a_change_and_a_test_does_not(project: TinyProject, lock: Lock) -> None:
+    write_lock(project.check(), lock)
     project.write("tests/test_tiny.py", "")
     read_lock(project.check())
     project.write("tiny/more.py", "")
@@ -104,9 +111,9 @@ def test_without_a_lock_the_remedy_is_to_lock(project: TinyProject) -> None:
 
 
 @pytest.mark.parametrize("change", [lambda raw: raw + b" ", lambda raw: raw[:-20], lambda _: b"{}"])
-def test_a_lock_that_was_edited_is_refused(project: TinyProject, change: object) -> None:
+def test_a_lock_that_was_edited_is_refused(project: TinyProject, lock: Lock, change: object) -> None:
     checked = project.check()
-    path = write_lock(checked, locked(project))
+    path = write_lock(checked, lock)
     path.write_bytes(change(path.read_bytes()))  # type: ignore[operator]
     with pytest.raises(BadInput):
         read_lock(checked)
@@ -180,8 +187,8 @@ def test_a_link_in_a_role_is_refused(project: TinyProject) -> None:
         locked(project)
 
 
-def test_generated_models_differ_by_seed_and_share_what_is_equal(project: TinyProject) -> None:
-    before = {file.path: file.sha256 for file in locked(project).models[0].files}
+def test_generated_models_differ_by_seed_and_share_what_is_equal(project: TinyProject, lock: Lock) -> None:
+    before = {file.path: file.sha256 for file in lock.models[0].files}
     project.edit("text: hello", "text: again")
     after = {file.path: file.sha256 for file in locked(project).models[0].files}
     assert {path for path in before if before[path] != after[path]} == {"greeting.txt"}
@@ -233,6 +240,7 @@ def test_where_no_source_is_named_pip_says_where(
     assert locked(project).unlocked == ()
 
 
+@pytest.mark.real
 @pytest.mark.network
 def test_the_real_project_builds_the_same_wheel_twice(tmp_path: Path) -> None:
     from bundle.index import find_index  # noqa: PLC0415 - beside the one test that needs the index
@@ -250,6 +258,7 @@ def test_a_local_project_builds_the_same_wheel_twice(project: TinyProject, tmp_p
     assert file_sha256(first) == file_sha256(second)
 
 
+@pytest.mark.real
 @pytest.mark.network
 def test_the_large_manifest_locks_what_the_index_has_and_lists_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -294,6 +294,7 @@ def cut_everywhere(site: Site, carrier: Path, kept: Path, ends: set[str]) -> lis
     raise AssertionError
 
 
+@pytest.mark.real
 @pytest.mark.timeout(300)
 def test_an_install_killed_anywhere_and_run_again_ends_in_new(
     site: Site, world: World, tmp_path: Path
@@ -302,6 +303,7 @@ def test_an_install_killed_anywhere_and_run_again_ends_in_new(
     assert len(set(journals)) >= 4  # the release's own process runs on until the signal comes
 
 
+@pytest.mark.real
 @pytest.mark.timeout(300)
 def test_an_upgrade_killed_anywhere_and_run_again_ends_in_new(
     site: Site, world: World, tmp_path: Path
@@ -324,6 +326,7 @@ def test_a_failing_upgrade_killed_anywhere_and_run_again_ends_in_old(
     assert any("failed" in journal for journal in journals)
 
 
+@pytest.mark.real
 def test_a_journal_cut_after_any_entry_is_gone_on_with_and_ends_in_new(
     site: Site, world: World, tmp_path: Path
 ) -> None:

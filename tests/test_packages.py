@@ -19,7 +19,10 @@ from tests.world import World
 if TYPE_CHECKING:
     from appliance.format import Release
 
-pytestmark = pytest.mark.skipif(not Path("/usr/bin/apt-get").exists(), reason="apt is not here to work with")
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(not Path("/usr/bin/apt-get").exists(), reason="apt is not here to work with"),
+]
 
 UNIT = "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n"
 
@@ -135,6 +138,13 @@ def test_an_older_package_moves_forward_and_a_newer_one_stays(machine: Machine) 
     old, new = machine.add("old", "1.1"), machine.add("new", "1.9")
     assert machine.install(old, new) == ["old"]
     assert machine.packages.installed() == {"old": "1.1", "new": "2.0"}
+
+
+def test_a_package_of_a_foreign_architecture_is_not_the_one_that_is_wanted(machine: Machine) -> None:
+    (machine.root / "var/lib/dpkg/arch").write_text("amd64\narm64\ns390x\n")
+    stanza = "Package: library\nStatus: install ok installed\nMaintainer: x\nDescription: x\nVersion: 9\n"
+    (machine.root / "var/lib/dpkg/status").write_text(f"{stanza}Architecture: s390x\nMulti-Arch: same\n")
+    assert machine.packages.installed() == {}
 
 
 def test_what_would_need_a_downgrade_or_a_removal_is_refused_and_nothing_happens(machine: Machine) -> None:

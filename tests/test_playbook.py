@@ -11,6 +11,7 @@ from appliance.playbook import Recap, converge
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.real  # runs ansible
 PLAY = """
 - hosts: localhost
   connection: local

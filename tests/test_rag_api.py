@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+pytestmark = pytest.mark.real  # the API as a process
 TRAVEL = "출장비는 출장을 마친 날부터 10일 안에 정산한다. 영수증을 붙인다."
 LEAVE = "연차 휴가는 3일 전까지 부서장에게 신청한다."
 ASKED = "출장비는 언제까지 정산합니까?"
@@ -206,6 +207,11 @@ def test_what_a_client_sets_reaches_the_model_within_bounds(world: Desk, kim: ht
         (b'{"messages": [{"role": "user", "content": " "}]}', (400, "no_question")),
         (b'{"messages": [{"role": "user", "content": "x"}], "n": 2}', (400, "invalid_request")),
         (b'{"messages": [{"role": "user", "content": "x"}], "temperature": 9}', (400, "invalid_request")),
+        (b'{"messages": [{"role": "user", "content": "x"}], "stop": [""]}', (400, "invalid_request")),
+        (
+            b'{"messages": [{"role": "user", "content": "x"}], "seed": 9223372036854775808}',
+            (400, "invalid_request"),
+        ),
         (b'{"messages": [{"role": "user", "content": "x"}], "model": "gpt"}', (404, "model_not_found")),
     ],
 )
@@ -348,6 +354,13 @@ def test_a_file_that_cannot_be_read_is_refused_with_a_reason(world: Desk) -> Non
     assert code(world.put(key, "가짜.pdf", "이것은 PDF가 아님")) == (422, "unusable")
 
 
+def test_a_form_that_is_none_is_called_that(admin: httpx.Client) -> None:
+    kind = {"Content-Type": "multipart/form-data"}  # and no boundary
+    response = admin.post("/v1/documents", content=b"x", headers=kind)
+    assert code(response) == (400, "invalid_request")
+    assert "form cannot be read" in response.json()["error"]["message"]
+
+
 def test_a_form_without_a_file_or_with_a_wrong_grade_is_refused(world: Desk) -> None:
     key = world.key("admin", "C", "admin")
     with world.client(key) as client:
@@ -392,6 +405,13 @@ def test_health_names_the_release_and_each_part_that_is_unfit(world: Desk, kim: 
     response = kim.get("/health")
     assert (response.status_code, response.json()["unfit"].keys()) == (503, {"chat", "embed"})
     assert "HTTP 503" in response.json()["fault"]
+    # The page asks without a key: it learns which part, and nothing of the server's inside.
+    outside = kim.get("/health", headers={"X-Forwarded-For": "192.0.2.7"})
+    assert outside.json() == {
+        "status": "unfit",
+        "release": "demo-1.0.0-c1",
+        "unfit": {"chat": "unfit", "embed": "unfit"},
+    }
 
 
 def test_a_damaged_file_of_keys_is_unfit_and_lets_nobody_in(world: Desk, kim: httpx.Client) -> None:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.errors import AlreadyRunning, BadInput, UnfitServer
+from appliance.errors import AlreadyRunning, BadInput, Tampered, UnfitServer
 from appliance.rag.collection import Collection, open_collection
 from appliance.rag.passages import Hit, Passage, readable_grades
 from appliance.rag.ranking import WORDS_FIRST, Ranking, rerank_order
@@ -116,7 +116,7 @@ def test_how_often_hidden_documents_use_a_word_does_not_change_the_order(folder:
         for words in ("가나", "다라 하나", "다라 둘"):
             collection.ingest("a.txt", words.encode(), "O")
         assert texts(collection.search("가나 다라", clearance="O", limit=1)) == ["가나"]  # the rarer word
-        for number in range(20):
+        for number in range(6):
             collection.ingest("b.txt", f"가나 {number}".encode(), "C")
         assert texts(collection.search("가나 다라", clearance="O", limit=1)) == ["가나"]
 
@@ -166,13 +166,12 @@ def test_without_a_weight_no_reranker_is_asked(folder: Path) -> None:
 
 def test_with_the_words_light_the_nearest_vector_stands_first(folder: Path) -> None:
     with opened(folder, ranking=Ranking(dense=1, sparse=0.05, rerank=0)) as collection:
-        for number in range(20):
+        for number in range(8):
             collection.ingest("a.txt", f"문서 {number}".encode(), "O")
         embedding = SeededEmbedding()
         asked = embedding.vector("문서 7")
         near = {
-            n: sum(x * y for x, y in zip(asked, embedding.vector(f"문서 {n}"), strict=True))
-            for n in range(20)
+            n: sum(x * y for x, y in zip(asked, embedding.vector(f"문서 {n}"), strict=True)) for n in range(8)
         }
         by_nearness = sorted(near, key=lambda n: -near[n])
         assert by_nearness[0] == 7
@@ -362,6 +361,7 @@ def test_what_a_killed_run_did_not_finish_is_swept(folder: Path) -> None:
     with opened(folder) as collection:
         assert [each.document for each in collection.documents()] == [kept.document]
         assert texts(collection.search(ASKED, clearance="C", limit=5)) == [TOWER.decode()]
+        assert not (folder / "documents" / half.document).exists()  # what was removed does not lie about
         assert not collection.ingest("a.txt", TANK, "O").already
 
 
@@ -406,6 +406,18 @@ def test_a_collection_of_another_version_is_refused(folder: Path, change: tuple[
     path.write_bytes(path.read_bytes().replace(*change))
     with pytest.raises(UnfitServer, match="another version"), opened(folder):
         pass
+
+
+@pytest.mark.parametrize("name", ["collection.json", f"documents/{sha256(TANK).hexdigest()}.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_a_damaged_file_of_a_collection_is_named(folder: Path, name: str, content: bytes) -> None:
+    with opened(folder) as collection:
+        collection.ingest("a.txt", TANK, "O")
+    (folder / name).write_bytes(content)
+    with pytest.raises(Tampered, match="is damaged") as caught, opened(folder):
+        pass
+    assert caught.value.where == folder / name
+    assert (folder / "documents" / sha256(TANK).hexdigest()).read_bytes() == TANK
 
 
 def test_files_of_a_collection_are_nobody_elses(folder: Path) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.real  # the API as a process
 TRAVEL = "출장비는 출장을 마친 날부터 10일 안에 정산한다. 영수증을 붙인다."
 
 
@@ -207,6 +208,14 @@ def test_what_steers_a_terminal_is_not_passed_on(world: Desk, tmp_path: Path) ->
     assert at(world, "ask", "출장비").stdout.startswith("가[2J나다\n라\n")
 
 
+def test_the_name_of_a_file_on_a_medium_steers_no_terminal(world: Desk, tmp_path: Path) -> None:
+    (tmp_path / "가\x1b]0;나\x07.txt").write_text("이름이 이상한 파일이다.", "utf-8")
+    (tmp_path / "다\x1b[2J.png").write_bytes(b"x")
+    done = at(world, "ingest", tmp_path)
+    assert ("가]0;나.txt" in done.stderr, "다[2J.png" in done.stderr) == (True, True)
+    assert "\x1b" not in done.stdout + done.stderr
+
+
 def test_a_file_too_large_is_refused_before_it_is_sent(world: Desk, tmp_path: Path) -> None:
     assert FILE_MAX_BYTES == documents.FILE_MAX_BYTES
     with (tmp_path / "large.txt").open("wb") as file:
@@ -231,3 +240,13 @@ def test_a_folder_gives_its_files_in_order_without_hidden_ones(tmp_path: Path) -
     found = [str(path.relative_to(tmp_path)) for path in files_below([tmp_path, tmp_path / "b.txt"])]
     assert found == ["a/c.txt", "b.txt"]
     assert files_below([tmp_path / ".hidden"]) == (tmp_path / ".hidden",)
+
+
+def test_a_link_on_a_medium_leads_to_no_file_of_this_server(tmp_path: Path) -> None:
+    secret, medium = tmp_path / "operator.key", tmp_path / "medium"
+    secret.write_text("banip_secret")
+    medium.mkdir()
+    (medium / "a.txt").write_text("x")
+    (medium / "b.txt").symlink_to(secret)
+    (medium / "c").symlink_to(tmp_path)
+    assert files_below([medium]) == (medium / "a.txt",)

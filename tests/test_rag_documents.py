@@ -257,6 +257,7 @@ def bomb(claimed: int | None) -> bytes:
     return content.replace(struct.pack("<I", 300 << 20), struct.pack("<I", claimed))
 
 
+@pytest.mark.real
 def test_a_compressed_stream_of_hwp_that_unpacks_without_end_is_refused() -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     flood = b"".join(packer.compress(bytes(1 << 20)) for _ in range(600)) + packer.flush()

@@ -43,9 +43,20 @@ def test_it_listens_on_loopback_and_nowhere_else(tmp_path: Path) -> None:
         ((), "--release"),
         (("--release", "/no/such/folder", "--model", "tiny"), "does not exist"),
         (("--release", "/", "--model", "tiny", "--port", "0"), "--port"),
+        (("--release", "/", "--model", "tiny", "--ranking", "best"), "--ranking"),
     ],
 )
 def test_a_wrong_command_line_is_two(arguments: tuple[str, ...], told: str) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert told in done.stderr
+
+
+def test_a_damaged_collection_is_said_with_its_file_and_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "collection").mkdir()
+    (tmp_path / "collection" / "collection.json").write_text("{")
+    done = run("--release", str(tmp_path), "--chat-model", "tiny", "--data", str(tmp_path))
+    assert done.returncode == 1
+    assert "where: " + str(tmp_path / "collection" / "collection.json") in done.stderr
+    assert "remedy: " in done.stderr
+    assert "Traceback" not in done.stderr

@@ -38,7 +38,10 @@ TRAVEL = (
 )
 LEAVE = "연차 휴가는 3일 전까지 부서장에게 신청하고, 부서장은 업무에 지장이 없으면 승인한다."
 BUDGET = "예산 전용은 기획예산과와 협의한 뒤 회계연도 종료 10일 전까지 정산 내역과 함께 요청한다."
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium")
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -6,17 +6,21 @@ import json
 import re
 import shlex
 import subprocess
-from pathlib import Path
-from typing import Any, get_args
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 import pytest
 import yaml
+from ansible.plugins.test.core import match  # type: ignore[import-untyped]
 from jinja2 import Environment, StrictUndefined
 from jinja2.nativetypes import NativeEnvironment
 
 from appliance.format import Grade
 from bundle.manifest import RoleFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROJECT = Path(__file__).parent.parent
 ROLES = PROJECT / "playbooks" / "roles"
@@ -57,6 +61,24 @@ GIVEN: dict[str, Any] = {
     "vllm_options": {"enforce-eager": True, "enable-prefix-caching": False, "max-model-len": 4096},
     "embed_model": "embed",
     "embed_rerank_model": "rerank",
+}
+#: In a unit it would be a line of its own, and run as root.
+OUT_OF_LINE = "x\nExecStartPre=+/bin/sh"
+REAL: dict[str, Any] = {
+    "api_chat_url": "http://127.0.0.1:8601",
+    "embed_device": "cuda:1",
+    "firewall_site_networks": ["10.0.0.0/8", "fd00::/8"],
+    "firewall_admin_networks": ["192.0.2.0/24"],
+    "firewall_destinations": [{"address": "192.0.2.1", "protocol": "tcp", "port": 514}],
+    "gateway_address": "[::]",
+    "gateway_names": ["banip.example.kr", "*.site"],
+    "gateway_addresses": ["192.0.2.7", "fd00::7"],
+    "guide_command": ["httpd", "-f", "-p", "127.0.0.1:8604", "-h", "/www"],
+    "host_ntp_servers": ["192.0.2.123"],
+    "vllm_served_name": "Qwen/Qwen3-32B-AWQ",
+    "vllm_device": "0,1",
+    "vllm_cpu_threads": "0-3|4-7",
+    "vllm_options": {"hf-overrides": {"rope_scaling": {"factor": 4.0}}, "dtype": "auto", "max-model-len": 1},
 }
 
 
@@ -116,6 +138,56 @@ def test_a_default_in_the_specification_is_the_default(role: str) -> None:
     for name, option in options(role).items():
         if "default" in option:
             assert option["default"] == defaults[name], name
+
+
+def free_strings() -> Iterator[tuple[str, str, Any]]:
+    """Yield each variable that a site may set to any words, with a value that would break out of its line."""
+    for role in NAMES:
+        for name, option in options(role).items():
+            if name.startswith("banip_") or name == "host_banner" or "choices" in option:
+                continue
+            if option["type"] == "str":
+                yield role, name, OUT_OF_LINE
+            elif option.get("elements") == "str":
+                yield role, name, [OUT_OF_LINE]
+            elif option["type"] == "dict":
+                yield role, name, {"name": OUT_OF_LINE}
+                yield role, name, {OUT_OF_LINE: "value"}
+            elif option.get("elements") == "dict":
+                yield role, name, [{"address": OUT_OF_LINE, "protocol": "tcp", "port": 1}]
+
+
+def refuses(role: str, grade: Grade, **site: Any) -> bool:  # noqa: ANN401 - role variables
+    """Say whether the role's first task, as Ansible would judge it, stops the run."""
+    first = read(role, "tasks", "main.yml")[0]
+    environment = NativeEnvironment(undefined=StrictUndefined)
+    environment.tests["match"] = match
+    environment.filters["to_json"] = json.dumps
+    values = decided(role, grade, **site)
+    for name, value in first.get("vars", {}).items():
+        values[name] = environment.from_string(value).render(values)
+    conditions = first["ansible.builtin.assert"]["that"]
+    return not all(environment.from_string(f"{{{{ {each} }}}}").render(values) for each in conditions)
+
+
+@pytest.mark.parametrize(("role", "name", "value"), [*free_strings()])
+def test_no_variable_of_the_site_becomes_a_line_of_its_own_in_a_file(
+    role: str, name: str, value: object
+) -> None:
+    assert refuses(role, "S", **{name: value})
+
+
+@pytest.mark.parametrize("role", NAMES)
+@pytest.mark.parametrize("grade", GRADES)
+def test_what_sites_really_set_is_taken(role: str, grade: Grade) -> None:
+    assert not refuses(role, grade)
+    assert not refuses(role, grade, **REAL)
+
+
+def test_a_umask_that_yaml_takes_for_a_number_is_refused() -> None:
+    choices = options("host")["host_umask"]["choices"]
+    assert str(yaml.safe_load("'027'")) in choices
+    assert str(yaml.safe_load("027")) not in choices
 
 
 @pytest.mark.parametrize("role", NAMES)
@@ -180,6 +252,9 @@ def test_only_the_gateway_and_the_firewall_may_speak_beyond_loopback() -> None:
 def test_the_sockets_that_a_role_declares_are_those_it_opens() -> None:
     for role in NAMES:
         for socket in role_file(role).listens:
+            if "*@" in socket:
+                assert socket == f"tcp/127.0.0.1:*@banip-{role}.service"
+                continue
             ports = {value for name, value in decided(role, "O").items() if name == f"{role}_port"}
             assert {int(socket.rpartition(":")[2])} == ports
 
@@ -230,6 +305,23 @@ def test_options_of_vllm_are_written_as_its_parser_reads_them() -> None:
     assert "DeviceAllow" not in unit
     cards = rendered("vllm/templates/banip-vllm.service.j2", "S", vllm_device="0,1")
     assert {"DevicePolicy=closed", "Environment=CUDA_VISIBLE_DEVICES=0,1"} <= set(cards.splitlines())
+
+
+def test_every_ranking_that_a_site_can_choose_is_one_of_the_program() -> None:
+    from appliance.rag.__main__ import main  # noqa: PLC0415 - heavy
+
+    (ranking,) = (each.type for each in main.params if each.name == "ranking")
+    assert options("api")["api_ranking"]["choices"] == list(ranking.choices)  # type: ignore[attr-defined]
+
+
+def test_the_log_that_the_gateway_writes_lies_where_its_unit_lets_it_and_is_rotated() -> None:
+    name = "banip-gateway"
+    written = re.findall(r"access_log (\S+)", rendered("gateway/templates/gateway.conf.j2", "S"))
+    unit = rendered(f"gateway/templates/{name}.service.j2", "S").splitlines()
+    (rotated,) = re.findall(r"^(/\S+) {", rendered("gateway/templates/logrotate.j2", "S"), re.MULTILINE)
+    assert written == [f"/var/log/{name}/access.log"]
+    assert PurePath(written[0]).match(rotated)
+    assert {f"LogsDirectory={name}", f"User={name}"} <= {*unit}
 
 
 def test_prompts_and_questions_are_logged_only_where_it_was_decided() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import uvicorn
 
+from appliance.errors import BanipError
 from appliance.rag.service import create_app, read_release
 
 if TYPE_CHECKING:
@@ -38,12 +39,21 @@ _CLOSING_S = 10
 def main(folder: Path, port: int, model: str | None, **full: Any) -> None:  # noqa: ANN401 - click's options
     """Answer on loopback for the release in the folder RELEASE."""
     if full["chat_model"] and full["data"]:
-        with _full(folder, full) as app:
+        with _saying_why(), _full(folder, full) as app:
             _run(app, port)
     elif model and not full["chat_model"]:
         _run(create_app(folder, model), port)
     else:
         raise click.UsageError("either --model, or both --chat-model and --data")  # noqa: EM101, TRY003
+
+
+@contextmanager
+def _saying_why() -> Iterator[None]:
+    """Tell the journal which file it was and what to do: a traceback has neither."""
+    try:
+        yield
+    except BanipError as error:
+        raise click.ClickException("\n".join(error.lines())) from error
 
 
 @contextmanager

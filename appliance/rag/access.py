@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from appliance.rag.users import LiveUsers, User
 
 
+def is_through_the_gateway(request: Request) -> bool:
+    """Tell whether somebody beyond this server asks: the gateway sets the header, whatever it was sent."""
+    return "x-forwarded-for" in request.headers
+
+
 class Access:
     """The one place that decides; ``ceiling`` is the grade of the server itself."""
 
@@ -40,7 +45,7 @@ class Access:
 
     def inside(self, request: Request) -> None:
         """Let in who sits on this server; what comes through the gateway needs an administrator's key."""
-        if "x-forwarded-for" in request.headers:
+        if is_through_the_gateway(request):
             self.admin(request)
 
     def clearance(self, user: User) -> Grade:

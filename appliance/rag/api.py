@@ -20,7 +20,7 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from appliance.errors import BanipError
-from appliance.rag.access import Access
+from appliance.rag.access import Access, is_through_the_gateway
 from appliance.rag.chat import fault_of
 from appliance.rag.feedback import Feedback, Opinion
 from appliance.rag.guard import CHAT_PATH, DOCUMENTS_PATH, ApiError, Bounds, Guard, trace_of
@@ -236,8 +236,11 @@ class Api:
 
     # --- State ---------------------------------------------------------------------------------------------
 
-    async def health(self, _request: Request) -> Response:
-        """Say whether every part can do its work: 200, or 503 naming those that cannot."""
+    async def health(self, request: Request) -> Response:
+        """Say whether every part can do its work: 200, or 503 naming those that cannot.
+
+        Why a part cannot, which may name files and versions, is said on this server only.
+        """
         parts = self._parts
         chat, embed = await asyncio.gather(parts.chat.fault(), fault_of(parts.client, parts.embed_url))
         faults = {"chat": chat, "embed": embed}
@@ -245,7 +248,9 @@ class Api:
         faults["users"] = await to_thread.run_sync(_fault, self._access.check)
         unfit = {name: fault for name, fault in faults.items() if fault is not None}
         told: dict[str, Any] = {"status": "unfit" if unfit else "ok", "release": parts.release.id}
-        if unfit:
+        if unfit and is_through_the_gateway(request):
+            told["unfit"] = dict.fromkeys(unfit, "unfit")
+        elif unfit:
             told |= {"fault": "; ".join(f"{name}: {fault}" for name, fault in unfit.items()), "unfit": unfit}
         return JSONResponse(told, status_code=503 if unfit else 200)
 
@@ -270,6 +275,10 @@ class Api:
             told = as_api_error(error)
         elif isinstance(error, ApiError):
             told = error
+        elif isinstance(error, HTTPException) and error.status_code == 400:  # noqa: PLR2004 - its own name
+            told = ApiError(
+                400, "invalid_request", text("the form cannot be read: {reason}", reason=error.detail)
+            )
         elif isinstance(error, HTTPException):
             told = ApiError(error.status_code, "no_such_address", text("there is nothing at this address"))
         headers = {"retry-after": "2"} if told.status == 429 else {}  # noqa: PLR2004 - its own name

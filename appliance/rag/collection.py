@@ -4,7 +4,7 @@
 
     FOLDER/collection.json    which encoder and which sparse scheme made it; written once, before the shard
     FOLDER/documents/<id>     the file's bytes, and <id>.json its record: a document is in when that is there
-    FOLDER/shard/             Qdrant's own; passages of documents without a record are swept at the next start
+    FOLDER/shard/             Qdrant's own; what is of documents without a record is swept at the next start
 
 One process has a collection open at a time. What is slow, parsing and embedding, holds no lock.
 """
@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from hashlib import sha256
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from appliance.durable import make_folder, remove_file, write_file
-from appliance.errors import AlreadyRunning, BadInput, UnfitServer
+from appliance.errors import AlreadyRunning, BadInput, Tampered, UnfitServer
 from appliance.rag.documents import clean_name, read_document
 from appliance.rag.passages import Hit, Passage, normalise, readable_grades
 from appliance.rag.ranking import BALANCED, rerank_order
@@ -33,12 +33,14 @@ from appliance.rag.sparse import SCHEME
 from appliance.text import text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from appliance.format import Grade
     from appliance.rag.embedding import Embedding
     from appliance.rag.ranking import Ranking
+
+_Value = TypeVar("_Value")
 
 FORMAT = 1
 CANDIDATES = 20  # passages that are fused and reranked, at least
@@ -66,6 +68,7 @@ class Collection:
         self._records = _records(folder / "documents")
         self._made = _made(folder)
         self._shard = Shard.load(folder / "shard") if self._made else None
+        _sweep(folder / "documents", self._records)
         if self._shard:
             self._shard.sweep(self._records.keys())
             self._shard.optimise()
@@ -248,17 +251,36 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _records(folder: Path) -> dict[str, DocumentRecord]:
-    records = (
-        msgspec.json.decode(path.read_bytes(), type=DocumentRecord) for path in sorted(folder.glob("*.json"))
-    )
+    records = (_decoded(path, DocumentRecord) for path in sorted(folder.glob("*.json")))
     return {record.document: record for record in records}
+
+
+def _sweep(folder: Path, kept: Iterable[str]) -> None:
+    """Remove the bytes of documents without a record: a power cut came between the record and them."""
+    known = {*kept}
+    for path in folder.iterdir():
+        if path.suffix != ".json" and path.name not in known:
+            remove_file(path)
+
+
+def _decoded(path: Path, kind: type[_Value]) -> _Value:
+    """Read one of the collection's own files. Raises ``Tampered`` for a damaged one, with its name."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # ValidationError is one
+        raise Tampered(
+            text("a file of the document collection is damaged"),
+            where=path,
+            seen=error,
+            remedy=text("put its folder back from a copy, or move it away and take the documents in again"),
+        ) from error
 
 
 def _made(folder: Path) -> Made | None:
     path = folder / "collection.json"
     if not path.exists():
         return None
-    seen = msgspec.json.decode(path.read_bytes())
+    seen = _decoded(path, dict[str, Any])
     if (seen.get("format"), seen.get("sparse")) != (FORMAT, SCHEME):
         raise UnfitServer(
             text("the collection was made by another version of this program"),

@@ -136,7 +136,9 @@ def feedback(session: Session, answer: str, verdict: str, comment: str, url: str
 @URL
 @click.pass_obj
 def ingest(session: Session, paths: tuple[Path, ...], grade: Grade | None, url: str) -> None:
-    r"""Take documents in: files, or folders with all below; what is in already is said so.
+    r"""Take documents in: files, or folders with all below but hidden files and links.
+
+    What is in already is said so.
 
     Without --grade a document gets the grade of this server.
 
@@ -163,12 +165,19 @@ def ingest(session: Session, paths: tuple[Path, ...], grade: Grade | None, url: 
 
 
 def files_below(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """Return the paths named, and the files in the folders named, in order; hidden ones are left out."""
+    """Return the paths named, and the files in the folders named, in order.
+
+    Hidden ones are left out, and links: root follows where a stranger's medium points, to /etc/shadow too.
+    """
     found = []
     for path in paths:
-        inside = [each for each in sorted(path.rglob("*")) if each.is_file() and not _is_hidden(each, path)]
+        inside = [each for each in sorted(path.rglob("*")) if _is_plain(each) and not _is_hidden(each, path)]
         found += inside if path.is_dir() else [path]
     return tuple(dict.fromkeys(found))
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _is_hidden(path: Path, top: Path) -> bool:
@@ -176,21 +185,23 @@ def _is_hidden(path: Path, top: Path) -> bool:
 
 
 def _taken(place: str, path: Path, done: dict[str, Any]) -> Event:
-    words = text("{place} {path}: {count} passages", place=place, path=path, count=done["passages"])
+    shown = plain(str(path))
+    words = text("{place} {path}: {count} passages", place=place, path=shown, count=done["passages"])
     if done["already"]:
-        words = text("{place} {path}: was in already", place=place, path=path)
+        words = text("{place} {path}: was in already", place=place, path=shown)
     return Event("ingested", words, {**done, "path": str(path)})
 
 
 def _failed(place: str, path: Path, error: Exception) -> Event:
     reason = _reason(error) if isinstance(error, BanipError) else str(error)
-    words = text("{place} {path}: not taken in: {reason}", place=place, path=path, reason=reason)
+    shown = plain(str(path))
+    words = text("{place} {path}: not taken in: {reason}", place=place, path=shown, reason=reason)
     return Event("failed", words, {"path": str(path), "reason": str(reason)})
 
 
 def _reason(error: BanipError) -> object:
     """Return what the API said, or what was found wrong before it was asked."""
-    return error.seen if isinstance(error, Declined) else error.happened
+    return plain(str(error.seen)) if isinstance(error, Declined) else error.happened
 
 
 def _sum_up(session: Session, taken: list[dict[str, Any]], failed: list[Path]) -> None:
@@ -199,7 +210,7 @@ def _sum_up(session: Session, taken: list[dict[str, Any]], failed: list[Path]) -
             text(
                 "{failed} of {all} files were not taken in", failed=len(failed), all=len(failed) + len(taken)
             ),
-            seen=", ".join(map(str, failed)),
+            seen=plain(", ".join(map(str, failed))),
             remedy=text("mend or leave out these files and run the same command again"),
         )
     new = sum(not each["already"] for each in taken)

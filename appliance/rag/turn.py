@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _TEMPERATURE = 0.2
 _PASSED_ON = ("top_p", "seed", "stop")
+#: vLLM refuses an empty one; without this bound that would look like a fault of the model's.
+_Stop = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
 class ChatMessage(msgspec.Struct, frozen=True):
@@ -56,8 +58,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     n: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
+    seed: Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
+    stop: _Stop | Annotated[list[_Stop], msgspec.Meta(max_length=16)] | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_completion_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
 

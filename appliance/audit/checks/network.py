@@ -41,9 +41,15 @@ def _spelled(one: Listener) -> str:
 
 
 def _is_declared(one: Listener, declared: frozenset[str]) -> bool:
-    """A socket is declared as it is, or through its IPv4 spelling: [::] takes IPv4 in as well."""
+    """A socket is declared as it is, through its IPv4 spelling ([::] takes IPv4 in as well), or by its unit.
+
+    vLLM's processes find each other on ports of loopback that the kernel chooses.
+    """
     everywhere = f"{one.protocol}/0.0.0.0:{one.port}"
-    return _spelled(one) in declared or (one.address == "::" and everywhere in declared)
+    any_port = f"{one.protocol}/{one.address}:*@{one.unit}"
+    return (
+        _spelled(one) in declared or any_port in declared or (one.address == "::" and everywhere in declared)
+    )
 
 
 @check("network.listeners")
