@@ -97,6 +97,7 @@ def test_the_paper_has_the_digest_that_sha256sum_will_print(shop: Shop, tmp_path
     assert "http" not in page.read_text("utf-8").split("<body>")[0], "the page fetches nothing"
 
 
+@pytest.mark.real
 def test_an_unsigned_bundle_gets_no_paper(shop: Shop, tmp_path: Path) -> None:
     out = tmp_path / "unsigned"
     shop.run("build", shop.project.manifest, "--out", out)

@@ -106,6 +106,7 @@ def test_the_next_run_goes_on_from_there(project: TinyProject) -> None:
     assert events.names("fetched") == [twig.name]
 
 
+@pytest.mark.real
 def test_a_wheel_with_another_digest_under_the_same_name_is_not_taken(project: TinyProject) -> None:
     lock = locked(project)
     make_wheel(project.folder / "wheels", "twig", "2.0", content="X = 'changed upstream'\n")
@@ -124,6 +125,7 @@ def test_a_wheel_that_a_person_brought_is_taken_if_it_is_the_right_one(project: 
     assert events.names("fetched") == ["leaf-1.0-py3-none-any.whl"]
 
 
+@pytest.mark.real
 def test_two_versions_of_one_name_are_both_fetched(project: TinyProject) -> None:
     make_wheel(project.folder / "wheels", "twig", "3.0")
     project.edit("environments:\n", "environments:\n  other:\n    requirements: [twig==2.0]\n")

@@ -61,7 +61,7 @@ def answering(*answers: tuple[int, bytes]) -> Iterator[int]:
 
 
 def release(port: int, *, names_release: bool = True, roles: int = 1, timeout_s: int = 0) -> Release:
-    """Return a release that asks that port, once where ``timeout_s`` is 0 (a real role waits a second at least)."""
+    """Return a release that asks that port, and only once where ``timeout_s`` is 0."""
     check = HttpAnswers(url=f"http://127.0.0.1:{port}/health", names_release=names_release)
     return World(
         roles=tuple(Role(name=f"r{n}", health=(check,), health_timeout_s=timeout_s) for n in range(roles))

@@ -185,6 +185,7 @@ def test_a_lack_of_rights_is_said_as_such(world: World) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.real
 def test_with_json_every_line_is_json_wherever_the_option_stands(
     site: Site, world: World, tmp_path: Path
 ) -> None:
@@ -218,6 +219,7 @@ def test_the_plan_is_shown_and_nothing_is_done(site: Site, world: World, tmp_pat
     assert tree(site.root) == before
 
 
+@pytest.mark.real
 def test_korean_is_spoken_when_asked_for(site: Site, world: World, tmp_path: Path) -> None:
     carrier = world.carrier(tmp_path)
     for arguments in (("--lang", "ko", "verify", carrier), ("verify", carrier, "--lang=ko")):

@@ -19,8 +19,9 @@ from tests.sources.registry import BUSYBOX, GUIDE_PORT, Registry, make_image, re
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from subprocess import CompletedProcess
 
-    from tests.closed_server import ClosedServer, NspawnServer, Snapshot
+    from tests.closed_server import ClosedServer, EgressAttempt, NspawnServer, Snapshot
 
 pytestmark = [pytest.mark.server, pytest.mark.network]
 
@@ -41,6 +42,16 @@ class Stick:
 
     def bundle(self, version: str) -> str:
         return f"/media/usb/minimal-{version}.tar"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """An install or upgrade: what it said, the units it started, who tried to leave, the server after it."""
+
+    said: CompletedProcess[str]
+    started: set[str]
+    attempts: list[EgressAttempt]
+    after: Snapshot
 
 
 def version(number: str, counter: int, image: int, sources: str) -> Change:
@@ -105,11 +116,21 @@ def trusting(stick: Stick) -> Snapshot:
 
 
 @pytest.fixture(scope="module")
-def running(stick: Stick, trusting: Snapshot) -> Snapshot:
-    """Give a server with the first version installed."""
+def installation(stick: Stick, trusting: Snapshot) -> Observed:
+    """Give a server with the first version installed, and what was seen of that."""
     with closed_server(base=trusting, media=stick.folder) as server:
-        by_pyz(server, "install", stick.bundle("1.0.0"))
-        return server.snapshot()
+        before = units(server)
+        done = by_pyz(server, "--json", "install", stick.bundle("1.0.0"))
+        return Observed(done, units(server) - before, server.attempts(), server.snapshot())
+
+
+@pytest.fixture(scope="module")
+def upgrade(stick: Stick, installation: Observed) -> Observed:
+    """Give a server on which the second version followed, and what was seen of that."""
+    with closed_server(base=installation.after, media=stick.folder) as server:
+        before = units(server)
+        done = appliance(server, "--json", "upgrade", stick.bundle("1.1.0"))
+        return Observed(done, units(server) - before, server.attempts(), server.snapshot())
 
 
 @pytest.fixture
@@ -119,9 +140,20 @@ def fresh(stick: Stick, trusting: Snapshot) -> Iterator[NspawnServer]:
 
 
 @pytest.fixture
-def server(stick: Stick, running: Snapshot) -> Iterator[NspawnServer]:
-    with closed_server(base=running, media=stick.folder) as server:
+def server(stick: Stick, installation: Observed) -> Iterator[NspawnServer]:
+    with closed_server(base=installation.after, media=stick.folder) as server:
         yield server
+
+
+@pytest.fixture
+def upgraded(stick: Stick, upgrade: Observed) -> Iterator[NspawnServer]:
+    with closed_server(base=upgrade.after, media=stick.folder) as server:
+        yield server
+
+
+def units(server: ClosedServer) -> set[str]:
+    """Return the units that run."""
+    return {line.split()[0] for line in host_state(server)["running"].splitlines()}
 
 
 def guide(server: ClosedServer) -> str:
@@ -143,22 +175,20 @@ def image_names(server: ClosedServer) -> set[str]:
 
 
 def test_packages_and_image_are_installed_and_nothing_starts_that_no_role_asked_for(
-    fresh: NspawnServer, stick: Stick
+    installation: Observed, server: NspawnServer
 ) -> None:
-    before = host_state(fresh)
-    done = by_pyz(fresh, "--json", "install", stick.bundle("1.0.0"))
-    told = [one["facts"]["name"] for one in events(done, "package")]
+    told = [one["facts"]["name"] for one in events(installation.said, "package")]
     assert {"banip-library", "banip-program", "nginx-light", "podman"} <= set(told)
-    assert guide(fresh) == "guide 1"
-    assert versions(fresh)["banip-program"] == versions(fresh)["banip-library"] == "1.0.0"
-    started = set(host_state(fresh)["running"].splitlines()) - set(before["running"].splitlines())
-    assert {line.split()[0] for line in started} == {"banip-api.service", "banip-guide.service"}
+    assert installation.started == {"banip-api.service", "banip-guide.service"}
+    assert installation.attempts == []
+    # As it stays when the server starts anew.
+    assert guide(server) == "guide 1"
+    assert versions(server)["banip-program"] == versions(server)["banip-library"] == "1.0.0"
     for unit in ("nginx.service", "podman.socket", "podman-auto-update.timer"):
-        assert fresh.exec("systemctl", "is-active", unit, check=False).stdout.strip() == "inactive"
-        assert fresh.exec("systemctl", "is-enabled", unit, check=False).stdout.strip() == "disabled"
-    assert ":80 " not in fresh.exec("ss", "-ltn").stdout
-    assert image_names(fresh) == {f"localhost/banip/guide:{V1}"}
-    assert fresh.attempts() == []
+        assert server.exec("systemctl", "is-active", unit, check=False).stdout.strip() == "inactive"
+        assert server.exec("systemctl", "is-enabled", unit, check=False).stdout.strip() == "disabled"
+    assert ":80 " not in server.exec("ss", "-ltn").stdout
+    assert image_names(server) == {f"localhost/banip/guide:{V1}"}
 
 
 def test_a_second_install_changes_nothing_and_asks_neither_apt_nor_podman_to_work(
@@ -186,24 +216,23 @@ def test_plan_and_status_name_packages_and_images(server: NspawnServer, stick: S
 
 
 def test_an_upgrade_brings_the_new_image_and_rollback_the_old_one_and_packages_only_move_forward(
-    server: NspawnServer, stick: Stick
+    upgrade: Observed, upgraded: NspawnServer
 ) -> None:
-    upgraded = appliance(server, "--json", "upgrade", stick.bundle("1.1.0"))
-    told = [one["facts"]["name"] for one in events(upgraded, "package")]
+    told = [one["facts"]["name"] for one in events(upgrade.said, "package")]
     assert sorted(told) == ["banip-library", "banip-program"]
-    assert guide(server) == "guide 2"
-    assert image_names(server) == {f"localhost/banip/guide:{name}" for name in (V1, V2)}
-    back = appliance(server, "--json", "rollback")
+    assert upgrade.attempts == []
+    assert guide(upgraded) == "guide 2"
+    assert image_names(upgraded) == {f"localhost/banip/guide:{name}" for name in (V1, V2)}
+    back = appliance(upgraded, "--json", "rollback")
     assert events(back, "package") == []
-    assert guide(server) == "guide 1"
-    assert versions(server)["banip-program"] == "1.1.0"
+    assert guide(upgraded) == "guide 1"
+    assert versions(upgraded)["banip-program"] == "1.1.0"
 
 
-def test_an_image_that_somebody_removed_comes_back_by_rollback(server: NspawnServer, stick: Stick) -> None:
-    appliance(server, "upgrade", stick.bundle("1.1.0"))
-    server.exec(*PODMAN, "rmi", f"localhost/banip/guide:{V1}")
-    appliance(server, "rollback")
-    assert guide(server) == "guide 1"
+def test_an_image_that_somebody_removed_comes_back_by_rollback(upgraded: NspawnServer) -> None:
+    upgraded.exec(*PODMAN, "rmi", f"localhost/banip/guide:{V1}")
+    appliance(upgraded, "rollback")
+    assert guide(upgraded) == "guide 1"
 
 
 def test_a_package_that_cannot_be_set_up_ends_with_20_and_the_old_release_answers(
@@ -254,18 +283,16 @@ def test_a_layer_that_changed_on_this_disk_is_named_and_read_anew(fresh: NspawnS
     assert guide(fresh) == "guide 1"
 
 
-def test_layers_that_a_power_cut_spoiled_are_loaded_anew(fresh: NspawnServer, stick: Stick) -> None:
-    install = ("python3", "-I", onsite.PYZ, "install", stick.bundle("1.0.0"))
+def test_layers_that_a_power_cut_spoiled_are_loaded_anew(server: NspawnServer, stick: Stick) -> None:
     names = f"localhost/banip/guide:{V1}"
-    by_pyz(fresh, *install[3:])
     # As a cut during the load leaves it: layers whose names are on the disk and whose content is not.
-    fresh.exec("systemctl", "stop", "banip-guide.service")
-    fresh.exec("sh", "-c", "truncate -s 0 /var/lib/banip/containers/overlay/*/diff/www/index.html")
-    fresh.exec(*PODMAN, "untag", names, names)
-    fresh.exec("touch", "/var/lib/banip/containers/.banip-loading")
-    by_pyz(fresh, *install[3:])
-    assert guide(fresh) == "guide 1"
-    assert image_names(fresh) == {names}
+    server.exec("systemctl", "stop", "banip-guide.service")
+    server.exec("sh", "-c", "truncate -s 0 /var/lib/banip/containers/overlay/*/diff/www/index.html")
+    server.exec(*PODMAN, "untag", names, names)
+    server.exec("touch", "/var/lib/banip/containers/.banip-loading")
+    by_pyz(server, "install", stick.bundle("1.0.0"))
+    assert guide(server) == "guide 1"
+    assert image_names(server) == {names}
 
 
 def test_uninstall_removes_images_and_leaves_packages(server: NspawnServer) -> None:

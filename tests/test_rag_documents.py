@@ -134,6 +134,7 @@ def test_text_is_read_in_the_encodings_that_koreans_use(encoding: str) -> None:
     assert read("a.txt", "점검 주기는 45일".encode(encoding))[0].text == "점검 주기는 45일"
 
 
+@pytest.mark.real
 def test_a_long_hwp_of_many_sectors_is_read_whole() -> None:
     paragraphs = [f"{number}번 항목은 {number * 7919}원이다." for number in range(3000)]
     for properties in (0, COMPRESSED):
@@ -232,11 +233,13 @@ def test_a_document_that_is_too_large_is_refused_unread() -> None:
         read("a.txt", bytes(documents.FILE_MAX_BYTES + 1))
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("name", ["a.hwpx", "a.docx"])
 def test_an_archive_that_unpacks_to_more_than_it_may_is_refused(name: str) -> None:
     assert refused(name, bomb(claimed=None)) == TOO_MUCH
 
 
+@pytest.mark.real
 def test_an_archive_that_lies_about_its_size_is_refused() -> None:
     assert refused("a.docx", bomb(claimed=1000)) == DAMAGED
 
@@ -300,6 +303,7 @@ def with_member(whole: bytes, name: str, content: bytes) -> bytes:
     return written.getvalue()
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("name", ["a.hwp", "a.hwpx", "a.docx", "a.pdf"])
 def test_damaged_bytes_are_read_or_refused_by_name_and_nothing_else(name: str) -> None:
     whole = {"a.hwp": HWP, "a.hwpx": HWPX, "a.docx": DOCX}.get(name) or pdf()
