@@ -25,7 +25,9 @@ INSIDE := PATH="$(CURDIR)/$(BIN):$$PATH"
 PACKAGES := $(shell sed 's/ *\#.*//' packages.debian)
 UNIT := not real and not server and not qemu and not slow
 # Skipped tests are listed one by one at the end, with what they lack.
-PYTEST := $(INSIDE) python -m pytest -n $(WORKERS) --dist loadgroup --no-fold-skipped
+# A module stays on one worker, where it shares what is slow to make; conftest.py says which come first. (By groups
+# it would be finer, but pytest 9.2 ignores those of xdist 3.8: pytest-dev/pytest-xdist issue 1386.)
+PYTEST := $(INSIDE) python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --no-fold-skipped
 
 .PHONY: help
 help:  ## list the targets

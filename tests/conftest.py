@@ -18,6 +18,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from pathlib import Path
     from typing import Any
 
     from tests.carried import Media
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
 BACKENDS: dict[str, Backend] = {"server": "nspawn", "qemu": "qemu"}
+#: What takes longest, first.
+HEAVY = ("server", "qemu", "real")
 _RESOLVING = {"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"}
 _SENDING = {"socket.connect", "socket.sendto", "socket.sendmsg"}
 
@@ -92,23 +95,18 @@ def network_closed() -> Iterator[None]:
     assert not _gate.attempts, f"tried to reach {sorted(set(_gate.attempts))}"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a module's servers on one worker, and what shares a fixture of its module; guests all on one.
-
-    What is slow to make is made once so. Two emulated guests at a time on two cores would only wait for each
-    other.
-    """
+    """Put the modules that take longest first: workers take a module at a time, in this order."""
+    weights: dict[Path, tuple[int, float]] = {}
     for item in items:
-        if item.get_closest_marker("qemu"):
-            item.add_marker(pytest.mark.xdist_group("qemu"))
-        elif item.get_closest_marker("server") or _shares(item):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        weights[item.path] = max(weights.get(item.path, (0, 0)), _weight(item))
+    items.sort(key=lambda item: weights[item.path], reverse=True)
 
 
-def _shares(item: pytest.Item) -> bool:
-    found = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
-    return any(fixtures[-1].scope == "module" for fixtures in found.values())
+def _weight(item: pytest.Item) -> tuple[int, float]:
+    kind = next((len(HEAVY) - n for n, mark in enumerate(HEAVY) if item.get_closest_marker(mark)), 0)
+    limit = item.get_closest_marker("timeout")
+    return kind, float(limit.args[0]) if limit else 0.0
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

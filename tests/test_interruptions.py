@@ -20,10 +20,15 @@ pytestmark = [pytest.mark.server, pytest.mark.network]
 STEPS = range(1, 11)
 #: The lines of an upgrade that fails its health gate, from the failure on, and of the return from it.
 RETURN_STEPS = range(10, 20)
-SAMPLE = {12, 17}
 
 
-@pytest.mark.parametrize("step", STEPS)
+def sample(steps: range, *chosen: int) -> pytest.MarkDecorator:
+    """Run all steps, but only the chosen ones where what is slow is left out."""
+    params = [pytest.param(step, marks=() if step in chosen else pytest.mark.slow) for step in steps]
+    return pytest.mark.parametrize("step", params)
+
+
+@sample(STEPS, 3, 6, 9)
 def test_an_install_killed_at_a_step_is_finished_by_running_it_again(
     step: int, media: Media, contacted: Snapshot
 ) -> None:
@@ -38,7 +43,7 @@ def test_an_install_killed_at_a_step_is_finished_by_running_it_again(
         assert result(appliance(server, "--json", "status"))["result"]["cut_off"] is None
 
 
-@pytest.mark.parametrize("step", STEPS)
+@sample(STEPS, 4, 8, 10)
 def test_an_upgrade_killed_at_a_step_leaves_old_or_new_and_is_finished_by_running_it_again(
     step: int, media: Media, installed: Snapshot
 ) -> None:
@@ -54,7 +59,7 @@ def test_an_upgrade_killed_at_a_step_leaves_old_or_new_and_is_finished_by_runnin
         assert answer(server)["release"] == V1
 
 
-@pytest.mark.parametrize("step", [4, 8, 10])
+@sample(range(4, 11, 2), 8)
 def test_after_a_killed_upgrade_rollback_brings_the_old_release(
     step: int, media: Media, installed: Snapshot
 ) -> None:
@@ -65,9 +70,7 @@ def test_after_a_killed_upgrade_rollback_brings_the_old_release(
         assert answer(server)["release"] == V1
 
 
-@pytest.mark.parametrize(
-    "step", [pytest.param(n, marks=() if n in SAMPLE else pytest.mark.slow) for n in RETURN_STEPS]
-)
+@sample(RETURN_STEPS, 12, 17)
 def test_a_return_killed_at_a_step_is_completed_by_the_next_run(
     step: int, media: Media, installed: Snapshot
 ) -> None:
