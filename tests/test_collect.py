@@ -21,6 +21,7 @@ from tests.project import Events, TinyProject, make_wheel, sha256
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.real  # runs uv and pip
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
 FOLDER = "offline-wheels/cp311-manylinux_2_36_x86_64"
 
@@ -80,7 +81,6 @@ def test_a_second_run_fetches_nothing_and_asks_no_index(project: TinyProject) ->
     assert len(events.names("cached")) == second.cached
 
 
-@pytest.mark.real
 def test_all_failures_are_told_and_what_could_be_had_stays(project: TinyProject) -> None:
     lock = locked(project)
     (project.folder / "wheels" / "twig-2.0-py3-none-any.whl").unlink()
@@ -93,7 +93,6 @@ def test_all_failures_are_told_and_what_could_be_had_stays(project: TinyProject)
     assert list((project.folder / ".banip" / "work").iterdir()) == []
 
 
-@pytest.mark.real
 def test_the_next_run_goes_on_from_there(project: TinyProject) -> None:
     lock = locked(project)
     twig = project.folder / "wheels" / "twig-2.0-py3-none-any.whl"
@@ -106,7 +105,6 @@ def test_the_next_run_goes_on_from_there(project: TinyProject) -> None:
     assert events.names("fetched") == [twig.name]
 
 
-@pytest.mark.real
 def test_a_wheel_with_another_digest_under_the_same_name_is_not_taken(project: TinyProject) -> None:
     lock = locked(project)
     make_wheel(project.folder / "wheels", "twig", "2.0", content="X = 'changed upstream'\n")
@@ -125,7 +123,6 @@ def test_a_wheel_that_a_person_brought_is_taken_if_it_is_the_right_one(project: 
     assert events.names("fetched") == ["leaf-1.0-py3-none-any.whl"]
 
 
-@pytest.mark.real
 def test_two_versions_of_one_name_are_both_fetched(project: TinyProject) -> None:
     make_wheel(project.folder / "wheels", "twig", "3.0")
     project.edit("environments:\n", "environments:\n  other:\n    requirements: [twig==2.0]\n")

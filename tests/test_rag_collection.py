@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from appliance.format import Grade
     from tests.samples import Question
 
+pytestmark = pytest.mark.real  # runs Qdrant's engine, and Chromium for a sample
 PROJECT = Path(__file__).parent.parent
 TANK = "액체질소 탱크의 점검 주기는 45일이다.".encode()
 TOWER = "냉각탑의 점검 주기는 20일이다.".encode()

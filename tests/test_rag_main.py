@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+pytestmark = pytest.mark.real  # the API as a process
+
+
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "appliance.rag", *map(str, arguments)]
     return subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False)
