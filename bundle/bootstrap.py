@@ -135,10 +135,10 @@ def _fresh_folder(root: Path) -> tuple[Path, int]:
         found = os.lstat(home)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
             _refuse(TAMPERED, f"{home} is not ours alone", f"{home} 폴더를 다른 사용자가 바꿀 수 있습니다")
-        _sweep(home)
+        sweep(home)
         folder = home / secrets.token_hex(16)
         folder.mkdir(mode=0o700)
-        return folder, _held(folder)
+        return folder, held(folder)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             _refuse_full("some space", "공간을 일부", root)
@@ -149,17 +149,22 @@ def _fresh_folder(root: Path) -> tuple[Path, int]:
         )
 
 
-def _held(folder: Path) -> int:
+def held(folder: Path) -> int:
     """Return a descriptor whose lock says that the run which made the folder is alive."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
-def _sweep(home: Path) -> None:
+def sweep(home: Path) -> None:
+    """Remove the folders in ``home`` of runs that have ended."""
     for folder in home.iterdir():
         try:
-            descriptor = _held(folder)
+            descriptor = held(folder)
         except OSError:  # another run's, alive
             continue
         shutil.rmtree(folder, ignore_errors=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from appliance.store import Store
+from bundle.bootstrap import held, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,9 +70,9 @@ class Workshop:
         home = self.project / ".banip" / "work"
         home.mkdir(parents=True, exist_ok=True)
         with _locked(home):  # nobody sweeps between making a folder and holding it
-            _sweep(home)
+            sweep(home)
             folder = Path(tempfile.mkdtemp(dir=home))
-            descriptor = _held(folder)
+            descriptor = held(folder)
         try:
             yield folder
         finally:
@@ -94,25 +95,4 @@ def _locked(home: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)
-
-
-def _held(folder: Path) -> int:
-    """Return a descriptor whose lock says that the run which made the folder is alive."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _sweep(home: Path) -> None:
-    for folder in home.iterdir():
-        try:
-            descriptor = _held(folder)
-        except OSError:  # another run's, alive
-            continue
-        shutil.rmtree(folder, ignore_errors=True)
         os.close(descriptor)

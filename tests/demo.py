@@ -101,7 +101,7 @@ def online(shown: Transcript, stack: Stack) -> Path:
         for argv in commands:
             shown.typed(("python", "build.py", *argv))
             shown.ended(argv, workshop.follow(shown.say, *argv))
-    return stack.stick / bundle.name
+    return stack.bundle(FIRST)
 
 
 class OnSite:
