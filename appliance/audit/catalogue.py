@@ -36,7 +36,11 @@ class Words(Value, frozen=True):
 
 
 class Check(Value, frozen=True):
-    """What is said about a check; ``limits``: its threshold for each grade."""
+    """What is said about a check; ``limits``: its threshold for each grade.
+
+    ``full``: items of guides of which this check, with the others that name them, leaves nothing to ask. Of
+    all others it shows a part: what its title and expectation say.
+    """
 
     title: Words
     area: str
@@ -46,6 +50,7 @@ class Check(Value, frozen=True):
     kisa: tuple[str, ...]
     n2sf: tuple[str, ...]
     nis: tuple[str, ...]
+    full: tuple[str, ...]
     expected: Words
     remedy: Words
     limits: dict[Grade, str] = msgspec.field(default_factory=dict)
