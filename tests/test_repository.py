@@ -25,7 +25,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "appliance.audit.command": "test_audit_on_a_server",
     "appliance.audit.facts": "test_audit_reading",
     "appliance.audit.facts_*": "types; test_audit_checks and test_audit_reading",
-    "appliance.audit.reading.*": "test_audit_reading, and test_audit_on_a_server for what only a server has",
+    "appliance.audit.reading.*": "test_audit_reading, test_audit_parsing, and test_audit_truth on a server",
     "appliance.audit.result": "test_audit_checks and test_audit_report",
     "appliance.console": "test_main",
     "appliance.durable": "test_durability: every order of sync and rename, under strace",
