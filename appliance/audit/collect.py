@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from appliance.audit.facts import AuditFacts, Fact
 from appliance.audit.reading import (
@@ -49,14 +49,15 @@ if TYPE_CHECKING:
 class Subject:
     """What is audited: a server, and whom it trusts (None before first contact).
 
-    ``everything``: large files are hashed, too. ``contents``: files of the system's packages and of the
-    journal are read whole, which takes as long as the disk needs. ``top``: where the walk over files begins.
+    ``everything``: large files are hashed, too. ``contents``: whose files are read whole, which takes as long
+    as the disk needs: the release's and the system's ("all"), the release's, or nobody's. ``top``: where the
+    walk over files begins.
     """
 
     server: Server
     trust: Trust | None
     everything: bool = False
-    contents: bool = True
+    contents: Literal["all", "release", "none"] = "all"
     top: Path = Path("/")
 
     def found(self) -> TrustedBundle | BanipError:
@@ -111,8 +112,8 @@ def _readers(subject: Subject, known: InstalledRelease | None) -> tuple[_Reader,
         *_machine_readers(subject),
         *_network_readers(known),
         *_product_readers(subject, known),
-        *_content_readers(subject),
-        *(_host_content_readers() if subject.contents else ()),
+        *(_content_readers(subject) if subject.contents != "none" else ()),
+        *(_host_content_readers() if subject.contents == "all" else ()),
     )
 
 
