@@ -180,6 +180,13 @@ def test_a_broken_signature_is_a_fact_and_takes_the_proof_from_the_rest(site: Si
         facts.files_drift.get()
 
 
+def test_what_is_not_read_in_time_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.audit.collect.SECONDS_MOST", -1)
+    facts = collect(Subject(site.server, site.trust(), contents="release", top=site.root), "0.1.0")
+    assert facts.release.get().id == site.now
+    assert "not read within" in str(facts.accounts.unread)
+
+
 def test_a_server_that_trusts_nobody_has_no_release_to_speak_of(tmp_path: Path) -> None:
     facts = collect(Subject(Site(tmp_path / "empty").server, None, contents="release", top=tmp_path), "0.1.0")
     assert facts.release.unread == "this server trusts nobody yet"
@@ -338,6 +345,7 @@ def test_a_gateway_that_still_takes_old_protocols_is_found_out(tmp_path: Path) -
     with serving(tmp_path, ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_3) as port:
         found = gateway.tls(port)
     assert found.accepted == ("TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+    assert {"aNULL", "CBC with SHA-1"} <= set(found.weak_ciphers)
     assert found.certificate is not None
     assert (found.certificate.key, found.certificate.key_bits, found.certificate.self_signed) == (
         "EC",
