@@ -118,6 +118,19 @@ def test_every_number_of_a_guide_is_in_its_catalogue() -> None:
     assert not wrong
 
 
+def test_what_a_check_shows_in_full_it_names_and_every_other_that_names_it_agrees() -> None:
+    every = checks().checks.values()
+    named = [(number, number in one.full) for one in every for number in (*one.kisa, *one.n2sf, *one.nis)]
+    assert not [one for one in every if not set(one.full) <= {*one.kisa, *one.n2sf, *one.nis}]
+    assert not {number for number, full in named if full} & {number for number, full in named if not full}
+
+
+def test_of_kisa_s_items_for_unix_58_have_an_automatic_check_and_nothing_left_to_ask() -> None:
+    automatic = [one for one in checks().checks.values() if one.automatic and "S" in one.grades]
+    unix = {number for one in automatic for number in one.full if number.startswith("U-")}
+    assert len(unix) >= 58
+
+
 @pytest.mark.parametrize(("grade", "days"), [("C", "730"), ("S", "365"), ("O", "180")])
 def test_words_take_the_threshold_of_their_grade(grade: Grade, days: str) -> None:
     (result,) = (one for one in audit(facts_of({}), grade).results if one.id == "log.retention")

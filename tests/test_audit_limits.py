@@ -487,6 +487,91 @@ def test_an_age_counts_in_whole_days(check: str) -> None:
             },
             "pass",
         ),
+        # an address of both families is declared by its spelling for one; nothing else is
+        (
+            "network.listeners",
+            {"release": RELEASE, "listeners": [{"protocol": "tcp", "address": "::", "port": 443}]},
+            "pass",
+        ),
+        (
+            "network.listeners",
+            {"release": RELEASE, "listeners": [{"protocol": "tcp", "address": "10.0.0.1", "port": 443}]},
+            "fail",
+        ),
+        (
+            "network.ssh-from-named-networks",
+            {"ssh": {"installed": True, "running": False}, "firewall": {}},
+            "not-applicable",
+        ),
+        ("host.password-minimum-age", {"login": [line("PASS_MIN_DAYS")]}, "fail"),
+        ("log.requests", {"web": {}, "requests": {"lines": 0}}, "not-applicable"),
+        (
+            "log.audit-keys",
+            {
+                "kernel_audit": {
+                    "installed": True,
+                    "enabled": 1,
+                    "rules": ["-w /var/lib/banip/secrets -p wa -k secrets"],
+                }
+            },
+            "fail",
+        ),
+        (
+            "host.login-configuration",
+            {"files": [{"path": "/etc/elsewhere", "mode": "0666", "owner": "root"}]},
+            "pass",
+        ),
+        (
+            "host.login-configuration",
+            {"files": [{"path": "/etc/pam.d/x", "kind": "absent", "mode": "0666", "owner": "x"}]},
+            "pass",
+        ),
+        (
+            "host.snmp-community",
+            {
+                **on("snmpd.service"),
+                "servers": {"communities": [{"source": "x", "length": 20, "common": True}]},
+            },
+            "fail",
+        ),
+        (
+            "host.snmp-community",
+            {**on("snmpd.service"), "servers": {"communities": [{"source": "x", "length": 9}]}},
+            "fail",
+        ),
+        (
+            "host.mail-users",
+            {
+                **on("sendmail.service"),
+                "servers": {"mail": {"name": "sendmail", "settings": {"privacyoptions": "goaway"}}},
+            },
+            "pass",
+        ),
+        (
+            "host.mail-commands",
+            {
+                **on("exim4.service"),
+                "servers": {"mail": {"name": "exim", "settings": {"local_interfaces": "::1"}}},
+            },
+            "pass",
+        ),
+        (
+            "host.ftp-banner",
+            {
+                **on("proftpd.service"),
+                "servers": {
+                    "files": {"name": "proftpd", "settings": {"serveride": "x", "serverident": "off"}}
+                },
+            },
+            "pass",
+        ),
+        (
+            "host.ftp-banner",
+            {**on("proftpd.service"), "servers": {"files": {"name": "proftpd", "settings": {}}}},
+            "fail",
+        ),
+        ("host.session-timeout", {"shell": {"timeout_s": 0, "umask": "0027", "path": []}}, "fail"),
+        ("host.sudo-reuse", {"sudo": {"installed": True, "settings": {"timestamp_timeout": "0"}}}, "pass"),
         # the release
         ("release.last-operation", {"state": {**STATE, "last_outcome": ""}}, "fail"),
         ("release.models-intact", {"models_drift": {"hashed": 0, "sized": 0, "missing": ["/m"]}}, "fail"),
