@@ -12,7 +12,7 @@ from appliance.audit.reading.services import active_among, settings
 
 TIME_SERVICES = ("chrony", "chronyd", "ntp", "ntpsec", "openntpd", "systemd-timesyncd")
 LOG_SERVICES = ("rsyslog", "syslog-ng")
-VERIFY_TIMEOUT_S = 120
+VERIFY_TIMEOUT_S = 300
 _PERIOD_DAYS = {"hourly": 0, "daily": 1, "weekly": 7, "monthly": 30, "yearly": 365}
 
 

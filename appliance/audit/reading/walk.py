@@ -35,8 +35,8 @@ _PRIVILEGED = stat.S_ISUID | stat.S_ISGID
 _PLAIN_TREES = re.compile(r"/(?:[^/]+$|(?:etc|usr|boot|opt|srv|tmp|var/tmp|bin|sbin|lib[^/]*)/)")
 #: Hidden names that the system itself makes.
 _KNOWN_HIDDEN = re.compile(
-    r"/(?:etc|var)/\.(?:pwd\.lock|updated|etckeeper|gitignore|git)$|/(?:var/)?tmp/\.[A-Za-z0-9]+-unix$"
-    r"|/usr/lib/\.build-id$|/\.autorelabel$|/\.placeholder$"
+    r"/(?:etc|var)/\.(?:pwd\.lock|updated|etckeeper|gitignore|git)$|/(?:var/)?tmp/\.[A-Za-z0-9]+-(?:unix|lock)$"
+    r"|/etc/\.resolv\.conf\.systemd-resolved\.bak$|/usr/lib/\.build-id$|/\.autorelabel$|/\.placeholder$"
 )
 #: Names that look like the folder itself or the one above it.
 _DISGUISED = re.compile(r"\.+[\s\x00-\x1f\x7f.]*|.*[\x00-\x1f\x7f].*", re.DOTALL)
