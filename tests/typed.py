@@ -13,7 +13,6 @@ from appliance.__main__ import main
 from appliance.release import Server, assemble, keep
 from appliance.session import Session
 from appliance.state import FirstContact
-from appliance.store import import_bundle
 from tests.tiny import Site
 from tests.world import NOW, World
 
@@ -91,12 +90,12 @@ class Desk(Site):
         said: list[str] = []
         return Session(self.server, False, "en", self._contact, said.append, said.append, ask)  # noqa: FBT003
 
-    def take(self, carrier: Path) -> Done:
+    def take(self, carrier: Path, accept_expired: str | None = None) -> Done:
         """Import a bundle; where that was accepted, make it what a healthy install leaves behind."""
-        done = self.type("import", carrier)
+        words = ["--accept-expired", accept_expired] if accept_expired else []
+        done = self.type("import", *words, carrier)
         if done.code == 0:
-            with self.session().judged(carrier, None) as (bundle, opened):
-                import_bundle(bundle, opened, self.server.store, lambda _: None)
+            with self.session().judged(carrier, accept_expired) as (bundle, _):
                 assemble(self.server, bundle)
                 keep(self.server, bundle, self.now)
         return done
