@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import pty
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -18,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from appliance.chain import name_of
 from appliance.clock import EARLIEST
 from appliance.errors import Expired
+from tests.tiny import PROJECT
 from tests.typed import Desk, StoppedClock
 from tests.world import BUILT, EXPIRES, NOW, Generation, World, key
 
@@ -192,6 +196,31 @@ def test_a_person_at_a_terminal_is_asked_for_the_id(
         pass
     assert taken == is_taken
     assert desk.journal()[-1] == ("expired-accepted" if is_taken else "refused")
+
+
+def test_at_a_real_terminal_the_question_is_asked_there(desk: Desk, world: World, tmp_path: Path) -> None:
+    """By this machine's own clock, as a person types it."""
+    over = world.next(version="2.0.0", expires=BUILT + timedelta(days=1))
+    person, terminal = pty.openpty()
+    try:
+        os.write(person, f"{over.release.id}\n".encode())
+        done = subprocess.run(
+            [sys.executable, "-m", "appliance", "--root", desk.root, "import", over.carrier(tmp_path)],
+            cwd=PROJECT,
+            env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
+            stdin=terminal,
+            stdout=subprocess.PIPE,
+            stderr=terminal,
+            timeout=60,
+            check=False,
+        )
+        shown = os.read(person, 65536).decode()
+    finally:
+        os.close(person)
+        os.close(terminal)
+    assert (done.returncode, done.stdout.decode()) == (0, f"{over.release.id} is in the store\n")
+    assert "type the id of the release" in shown
+    assert desk.journal()[-2:] == ["expired-accepted", "imported"]
 
 
 @pytest.mark.parametrize(("time", "days"), [(EXPIRES - timedelta(days=10), 10), (FAR_AHEAD, -8401)])

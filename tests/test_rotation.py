@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.audit.reading import product
 from appliance.chain import Chain, name_of
 from appliance.release import load
 from tests.tiny import running_world
@@ -321,15 +322,18 @@ def test_it_is_shown_for_ever_after(desk: Desk, world: World, other: World, tmp_
     desk.pyz = other
     desk.type("adopt", "--replace-trust", digits(other))
     desk.take(other.carrier(tmp_path))
+    former = name_of(world.root(1))
     for command in ("status", "inventory"):
         (told,) = desk.type(command).last["result"]["replaced"]
-        assert (told["former"], told["at"]) == (name_of(world.root(1)), "2026-06-01T00:00:00Z")
+        assert (told["former"], told["at"]) == (former, "2026-06-01T00:00:00Z")
+    assert product.state(desk.server).replaced == (f"2026-06-01T00:00:00Z {former}",)
     journal = desk.server.state.folder / "journal"
     journal.write_bytes(journal.read_bytes().replace(b"trust-replaced", b"nothing-at-all", 1))
     assert desk.type("adopt").code == 0  # sets the damaged journal aside
     for command in ("status", "inventory"):
         (told,) = desk.type(command).last["result"]["replaced"]
-        assert (told["former"], told["at"]) == (name_of(world.root(1)), None)
+        assert (told["former"], told["at"]) == (former, None)
+    assert product.state(desk.server).replaced == (former,)
 
 
 def test_going_back_to_a_former_root_forgets_no_revocation(
