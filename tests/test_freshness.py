@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -231,6 +233,17 @@ def test_status_says_how_long_the_signatures_hold(desk: Desk, time: datetime, da
     assert told.last["result"]["root_version"] == 1
     words = f"hold for {days} more days" if days > 0 else f"expired {-days} days ago"
     assert any(words in line["said"] for line in told.events("status"))
+
+
+def test_the_operators_guide_quotes_what_the_screen_says() -> None:
+    said = "\n".join(json.loads((PROJECT / "appliance" / "korean.json").read_text("utf-8")).values())
+    guide = (PROJECT / "docs" / "ko" / "trust.md").read_text("utf-8")
+    cells = re.findall(r"^\| (.+?) \((?:10|11|12|20)\) \|", guide, re.MULTILINE)
+    quoted = [words for cell in cells for words in cell.split(" / ")]
+    assert len(quoted) >= 12
+    assert not [words for words in quoted if words not in said]
+    for words in ("서명은 앞으로 {days}일 동안 유효합니다", "시각을 {time}(으)로 맞추었습니다"):
+        assert words in said
 
 
 # --- Memory -----------------------------------------------------------------------------------------------
