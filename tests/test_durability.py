@@ -51,7 +51,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from appliance.errors import BanipError
 from appliance.media import open_carrier
-from appliance.errors import Tampered
 from appliance.state import FirstContact, State
 from appliance.store import Store, import_bundle, replace_link, write_file
 from appliance.verify import Floor, first_trust, verify
@@ -89,7 +88,6 @@ ADOPT = """
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
-from appliance.errors import Tampered
 from appliance.state import FirstContact, State
 
 root = Path(sys.argv[1])
@@ -423,11 +421,10 @@ def test_a_disk_that_fails_at_every_fsync_is_never_called_good(
 
 
 def trusted(root: Path) -> Trust | None:
-    """Return whom a root trusts; one that was cut off in between trusts nobody, and says how to go on."""
+    """Return whom a root trusts; one that was cut off in between trusts nobody."""
     try:
         return State(root).trust()
-    except Tampered as cut_off:
-        assert "adopt" in str(cut_off.remedy)
+    except Tampered:
         return None
 
 
