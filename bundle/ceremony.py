@@ -104,9 +104,9 @@ def rotate(  # noqa: PLR0913 - what a custodian brings to a ceremony
     """
     with locked(folder):
         settled = settle(folder)
+        if settled is not None and (not change or change.to_bytes() == settled[1]):
+            return Step(settled[0], (), None)  # the run before was cut off when all was signed
         draft = _draft(folder, change, now, passphrase, signers)
-        if draft is None:
-            return _nothing_open(folder, settled, bool(signers or signatures or export_to))
         signed = tuple(import_signature(draft.envelope, path, draft.signing_keys) for path in signatures)
         signed += tuple(_sign(draft, signer) for signer in signers)
         if signed:
@@ -123,22 +123,12 @@ def throw_away(folder: Path) -> bool:
 
 def _draft(
     folder: Path, change: Change, now: datetime, passphrase: bytes, signers: Sequence[CryptoSigner]
-) -> Draft | None:
+) -> Draft:
     draft = read_draft(folder)
     if draft is None and change:
         propose(folder, change, now=now, passphrase=passphrase, signers=signers)
-        return read_draft(folder)
-    if draft is not None and change and change.to_bytes() != draft.change:
-        raise BadInput(
-            text("a draft of root version {version} with another change is open", version=draft.root.version),
-            where=draft.home,
-            remedy=text("go on with it by --key, --export or --signature, or throw it away with --discard"),
-        )
-    return draft
-
-
-def _nothing_open(folder: Path, settled: int | None, asked: bool) -> Step:  # noqa: FBT001 - one caller
-    if settled is None or asked:
+        draft = read_draft(folder)
+    if draft is None:
         raise BadInput(
             text("no draft of a root is open, and no change was named"),
             where=folder,
@@ -146,7 +136,13 @@ def _nothing_open(folder: Path, settled: int | None, asked: bool) -> Step:  # no
                 "name one: --replace, --revoke, --add-root, --add-release, a threshold, --valid-days"
             ),
         )
-    return Step(settled, (), None)
+    if change and change.to_bytes() != draft.change:
+        raise BadInput(
+            text("a draft of root version {version} with another change is open", version=draft.root.version),
+            where=draft.home,
+            remedy=text("go on with it by --key, --export or --signature, or throw it away with --discard"),
+        )
+    return draft
 
 
 def propose(

@@ -133,15 +133,18 @@ def keep_signatures(draft: Draft) -> None:
     write_file(draft.home / _ENVELOPE, envelope_to_bytes(draft.envelope), _MODE)
 
 
-def settle(folder: Path) -> int | None:
-    """End what a killed run left; return the version of a draft that became a root by it."""
+def settle(folder: Path) -> tuple[int, bytes] | None:
+    """End what a killed run left; return version and change of a draft that is a root by now."""
     for leftover in (folder / _COMING, folder / _GOING):
         _remove(leftover)
-    draft = read_draft(folder)
-    if draft is None:
-        _drop(folder)
+    if not (folder / DRAFT).is_dir():
         return None
-    return draft.root.version if finish(draft) else None
+    _, root, change = _read(folder / DRAFT)
+    draft = read_draft(folder)
+    if draft is not None and not finish(draft):
+        return None
+    _drop(folder)
+    return root.version, change
 
 
 def finish(draft: Draft) -> bool:

@@ -71,15 +71,14 @@ def keys_create(  # noqa: PLR0913 - each is an option
     product: str,
     root_keys: int | None,
     custodians: Sequence[Path],
-    root_threshold: int,
     release_keys: int | None,
     releasers: Sequence[Path],
-    release_threshold: int,
     valid_days: int,
     key_folder: Path,
     passphrase_file: Path | None,
+    **thresholds: int,
 ) -> None:
-    """Make root and release keys, encrypted, and root version 1, in a new folder.
+    r"""Make root and release keys, encrypted, and root version 1, in a new folder.
 
     With custodians' public keys, root 1 is a draft until enough of them have signed it: go on with `keys
     rotate --export` and `--signature`.
@@ -88,23 +87,21 @@ def keys_create(  # noqa: PLR0913 - each is an option
     Examples:
       python build.py keys create --product minimal --keys keys
       python build.py keys create --product minimal --root-key kim.pub.pem --root-key lee.pub.pem
-    """  # noqa: D301
+    """
     from bundle import keys
 
     made_roots = root_keys if root_keys is not None else 0 if custodians else 3
     made_releases = release_keys if release_keys is not None else 0 if releasers else 1
-    words = passphrase(passphrase_file, confirm=True) if made_roots + made_releases > 0 else b""
     ring = keys.create(
         key_folder,
         product,
-        passphrase=words,
+        passphrase=passphrase(passphrase_file, confirm=True) if made_roots + made_releases else b"",
         expires=now() + timedelta(days=valid_days),
         root_keys=made_roots,
-        root_threshold=root_threshold,
         release_keys=made_releases,
-        release_threshold=release_threshold,
         custodians=[keys.load_public(path) for path in custodians],
         releasers=[keys.load_public(path) for path in releasers],
+        **thresholds,
     )
     _show_ring(screen, ring, key_folder)
 

@@ -12,7 +12,7 @@ from bundle.paper import both, grouped, paper_html, paper_text
 from bundle.root import days_left, expiry_warning, renewal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from appliance.text import Language, Text
@@ -49,7 +49,7 @@ def ring_html(ring: KeyRing, now: datetime) -> str:
 
 def pending_lines(draft: PendingRoot, language: Language) -> list[str]:
     """Return how far the draft is, as a custodian reads it on a terminal."""
-    return [line.render(language) for line in _progress(draft)]
+    return list(_progress(draft, lambda line: line.render(language)))
 
 
 def _sections(ring: KeyRing, now: datetime) -> Iterator[Section]:
@@ -97,20 +97,22 @@ def _draft(draft: PendingRoot) -> Section:
     title = both(text("Draft of root version {version}", version=draft.version))
     expires = f"{both(text('expires'))}: {draft.expires.date()}"
     sha256 = _fingerprint(both(text("SHA-256 of the bytes to be signed")), draft.sha256)
-    return title, [expires, *(both(line) for line in _progress(draft)), sha256]
+    return title, [expires, *_progress(draft, both), sha256]
 
 
-def _progress(draft: PendingRoot) -> Iterator[Text]:
+def _progress(draft: PendingRoot, say: Callable[[Text], str]) -> Iterator[str]:
     names = {key_id: name for name, key_id in (*draft.root_keys, *draft.release_keys)}
     for each in draft.quorums:
-        yield text(
-            "root version {version}: {signed} of its keys have signed, {threshold} must",
-            version=each.root_version,
-            signed=len(each.signed),
-            threshold=each.threshold,
+        yield say(
+            text(
+                "root version {version}: {signed} of its keys have signed, {threshold} must",
+                version=each.root_version,
+                signed=len(each.signed),
+                threshold=each.threshold,
+            )
         )
         if each.lacking:
-            yield text("  can still sign: {keys}", keys=_named(each, names))
+            yield f"  {say(text('can still sign'))}: {_named(each, names)}"
 
 
 def _named(each: Quorum, names: dict[str, str]) -> str:

@@ -137,22 +137,14 @@ def create(  # noqa: PLR0913 - each is a choice of the key ceremony
     if root_keys + release_keys:
         refuse_empty(passphrase)
     refuse_twice([*custodians, *releasers])
-    roots_made = [make_signer() for _ in range(root_keys)]
-    releases_made = [make_signer() for _ in range(release_keys)]
-    root = root_of(
-        1,
-        expires,
-        [*(signer.public_key for signer in roots_made), *custodians],
-        root_threshold,
-        [*(signer.public_key for signer in releases_made), *releasers],
-        release_threshold,
-    )
-    pairs = _numbered("root", roots_made, custodians, passphrase)
-    pairs |= _numbered("release", releases_made, releasers, passphrase)
+    made = [make_signer() for _ in range(root_keys)]
+    made_releasers = [make_signer() for _ in range(release_keys)]
+    named, named_releasers = [*_public(made), *custodians], [*_public(made_releasers), *releasers]
+    root = root_of(1, expires, named, root_threshold, named_releasers, release_threshold)
+    files = _numbered("root", made, named, passphrase)
+    files |= _numbered("release", made_releasers, named_releasers, passphrase)
     with _new_folder(folder):
-        for name, content in pairs.items():
-            write_new(folder / name, content)
-        _first_root(folder, root, roots_made)
+        _lay_down(folder, files, root, made)
         write_new(folder / DESCRIPTION, canonical_json(description))  # last: without it it is unfinished
         sync_folder(folder)
     return show(folder)
@@ -214,16 +206,21 @@ def _named(root: Root, role: str, files: Mapping[str, str]) -> tuple[NamedKey, .
 # --- Files ----------------------------------------------------------------------------------------------
 
 
+def _public(signers: Sequence[CryptoSigner]) -> list[Key]:
+    return [signer.public_key for signer in signers]
+
+
 def _numbered(
-    role: str, made: Sequence[CryptoSigner], given: Sequence[Key], passphrase: bytes
+    role: str, made: Sequence[CryptoSigner], named: Sequence[Key], passphrase: bytes
 ) -> dict[str, bytes]:
-    """Return the files of a role: pairs made here first, then the public keys of others."""
+    """Return the files of a role's keys: those made here come first, with their private halves."""
     found = {f"{role}-{n}{PRIVATE}": encrypted_pem(signer, passphrase) for n, signer in enumerate(made, 1)}
-    public = [*(signer.public_key for signer in made), *given]
-    return found | {f"{role}-{n}{PUBLIC}": public_pem(key) for n, key in enumerate(public, 1)}
+    return found | {f"{role}-{n}{PUBLIC}": public_pem(key) for n, key in enumerate(named, 1)}
 
 
-def _first_root(folder: Path, root: Root, signers: Sequence[CryptoSigner]) -> None:
+def _lay_down(folder: Path, files: Mapping[str, bytes], root: Root, signers: Sequence[CryptoSigner]) -> None:
+    for name, content in files.items():
+        write_new(folder / name, content)
     (folder / ROOTS).mkdir(mode=0o700)
     envelope = unsigned_root(root)
     for signer in signers:

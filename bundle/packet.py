@@ -84,8 +84,7 @@ def make_packet(bundle: Path, first_contact: Path) -> Packet:
         trusted = verify(carrier, trust, reference_time=release.built)
         carrier.check_layout(trusted.release)
         _refuse_strange(first_contact, Introduced(release.product, release.site, first))
-        newest = trusted.roots[-1]
-        root = trusted_root(newest)
+        root = trusted_root(trusted.roots[-1])
         parts = tuple(_parts(release, _bom(carrier, release)))
     return Packet(
         bundle=bundle.name,
@@ -97,7 +96,7 @@ def make_packet(bundle: Path, first_contact: Path) -> Packet:
         release=release,
         first_root_sha256=sha256_hex(first),
         root_version=contents.root_version,
-        root_sha256=sha256_hex(newest),
+        root_sha256=sha256_hex(trusted.roots[-1]),
         root_keys=tuple(root.roles[_ROOT_ROLE].keyids),
         release_keys=tuple(root.roles[_RELEASE_ROLE].keyids),
         signed_by=contents.signed_by,

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from securesystemslib.signer._key import Key
 
 _PAYLOAD_TYPE = SimpleEnvelope.DEFAULT_PAYLOAD_TYPE
-_START = re.compile(rb"DSSEv1 %d %s ([1-9][0-9]{0,9}) " % (len(_PAYLOAD_TYPE), _PAYLOAD_TYPE.encode()))
+_START = re.compile(
+    rb"DSSEv1 %d %s ([1-9][0-9]{0,9}) " % (len(_PAYLOAD_TYPE), re.escape(_PAYLOAD_TYPE.encode()))
+)
 _SIGNATURE_MAX_BYTES = 4096
 _ID_DIGITS = 16
 

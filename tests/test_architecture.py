@@ -51,8 +51,15 @@ OWNERS = {
     "vllm": None,
 }
 #: ``console`` shows errors, ``session`` is the voice of the server's command line: it draws the progress bar.
-#: ``bootstrap`` is the ``__main__`` of appliance.pyz.
-COMMAND_LINES = {"build", "bundle.bootstrap", "appliance.__main__", "appliance.console", "appliance.session"}
+#: ``command`` is what the commands of ``build.py`` share. ``bootstrap`` is the ``__main__`` of appliance.pyz.
+COMMAND_LINES = {
+    "build",
+    "bundle.bootstrap",
+    "bundle.command",
+    "appliance.__main__",
+    "appliance.console",
+    "appliance.session",
+}
 
 MODULE_LINES = 400
 FUNCTION_LINES = 30

@@ -8,7 +8,7 @@ import resource
 import stat
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -185,7 +185,7 @@ def test_a_folder_that_holds_anything_is_not_taken(tmp_path: Path) -> None:
         {"release_threshold": 2},
     ],
 )
-def test_impossible_numbers_make_nothing(tmp_path: Path, numbers: dict[str, int]) -> None:
+def test_impossible_numbers_make_nothing(tmp_path: Path, numbers: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
         create(tmp_path / "keys", "demo", passphrase=PASSPHRASE, expires=EXPIRES, **numbers)
     assert not (tmp_path / "keys").exists()
