@@ -130,10 +130,11 @@ def _read_signature(path: Path) -> bytes:
             der = file.read(_SIGNATURE_MAX_BYTES)
     except OSError as error:
         raise BadInput(text("the file cannot be read"), where=path, seen=error.strerror) from error
+    canonical: bytes | None
     try:
         canonical = encode_dss_signature(*decode_dss_signature(der))
     except ValueError:
-        canonical = b""
+        canonical = None
     if canonical != der:
         raise BadInput(
             text("the file holds no ECDSA signature in DER"),
