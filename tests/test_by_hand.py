@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from appliance.format import canonical_json, member_header, sha256_hex
 from appliance.state import FirstContact, State
 from appliance.verify import Floor
-from tests.project import TinyProject
+from tests.project import Built, build_tiny
+from tests.released.make import full_world
 from tests.world import Generation, Member, World, key
 
 if TYPE_CHECKING:
@@ -124,38 +124,9 @@ def test_the_servers_counter_is_where_the_document_says(tmp_path: Path) -> None:
 # --- Bundles that are good --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
-    """What ``build.py`` made of a tiny project."""
-
-    bundle: Path
-    pyz: Path
-    paper: dict[str, Any]
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    project = TinyProject(tmp_path_factory.mktemp("hand") / "project")
-    bundle = project.folder / "dist" / "tiny-1.0.0.tar"
-    environment = {**os.environ, "LC_ALL": "C.UTF-8", "BANIP_PASSPHRASE": "five words that nobody guesses"}
-    for argv in (
-        ("keys", "create", "--product", "tiny"),
-        ("lock", project.manifest),
-        ("collect", project.manifest),
-        ("build", project.manifest, "--out", "dist"),
-        ("sign", bundle, "--key", "keys/release-1.pem"),
-        ("packet", bundle, "--json"),
-    ):
-        done = subprocess.run(
-            [sys.executable, str(PROJECT / "build.py"), *map(str, argv)],
-            cwd=project.folder,
-            capture_output=True,
-            text=True,
-            check=True,
-            env=environment,
-        )
-    paper = json.loads(done.stdout.splitlines()[-1])["result"]
-    return Built(bundle, bundle.parent / "appliance.pyz", paper)
+    return build_tiny(tmp_path_factory.mktemp("hand") / "project")
 
 
 @pytest.mark.real
@@ -177,11 +148,11 @@ def test_what_build_py_made_is_found_good_and_says_what_the_paper_says(
 
 @pytest.mark.real
 def test_a_rotated_chain_and_two_of_three_release_keys_are_found_good(tmp_path: Path) -> None:
-    world = rotated()
-    world.grow()
+    world = full_world()
     bundle = world.carrier(tmp_path)
     done = by_hand(bundle, introduce(world, tmp_path), tmp_path / "hand")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"{HELD} {bundle}"), done.stdout
+    assert "site seoul" in done.stdout
     assert "targets: 2 good signatures by keys of root-2.targets, at least 2 needed" in done.stdout
     assert "root-2: 2 good signatures by keys of root-1.root, at least 2 needed" in done.stdout
     assert f"{len(world.blobs)} blobs have the digests that were signed" in done.stdout
