@@ -490,7 +490,7 @@ def sparse_room(world: World) -> None:
 BAD: dict[Callable[[World], None], str] = {
     flipped_signature: "Verification failure",
     flipped_signature_of_a_root: "Verification failure",
-    flipped_signature_of_the_first_root: "Verification failure",
+    flipped_signature_of_the_first_root: "trusted.json root-1.json differ",
     bytes_after_a_signature: "bytes before or after the signature",
     wrong_key: "targets: 0 good signatures by keys of root-2.targets, at least 2 needed",
     key_of_the_root_before: "targets: 1 good signatures",
@@ -520,7 +520,7 @@ BAD: dict[Callable[[World], None], str] = {
     flipped_header: "AssertionError: the header of blobs/sha256/",
     padding_that_is_not_zero: "AssertionError: the padding of release.json",
     room_that_is_not_zero: "cmp: EOF on /dev/null",
-    swapped_root: "trusted.payload root-1.payload differ",
+    swapped_root: "trusted.json root-1.json differ",
     swapped_second_root: "root-2: 0 good signatures by keys of root-1.root, at least 2 needed",
     second_root_under_the_threshold_of_the_first: "root-2: 1 good signatures by keys of root-1.root",
     second_root_under_its_own_threshold: "root-2: 1 good signatures by keys of root-2.root",
@@ -551,6 +551,15 @@ def test_the_lines_stop_at(defect: Callable[[World], None], tmp_path: Path) -> N
     assert done.stdout.splitlines()[-1].startswith("STOPPED"), done.stdout
     assert BAD[defect] in done.stdout
     assert HELD not in done.stdout
+
+
+@pytest.mark.real
+def test_a_first_root_that_its_own_keys_did_not_sign_stops_the_lines(tmp_path: Path) -> None:
+    world = World()
+    world.generations[0].signers = [key("root-1")]
+    done = by_hand(world.carrier(tmp_path), introduce(world, tmp_path), tmp_path / "hand")
+    assert done.returncode != 0
+    assert "root-1: 1 good signatures by keys of root-1.root, at least 2 needed" in done.stdout
 
 
 @pytest.mark.real
