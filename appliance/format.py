@@ -330,16 +330,32 @@ def check_format(number: int, bridge: str = "?") -> None:
 def release_from_bytes(data: bytes) -> Release:
     """Parse ``release.json`` after its digest was found in signed metadata.
 
-    Raises ``UnfitServer`` for another format, ``Tampered`` for anything that is not exactly what
-    ``release_to_bytes`` writes (which leaves no room for duplicate keys).
+    Raises ``UnfitServer`` for another format and for members that only a newer builder can know, ``Tampered``
+    for anything else that is not exactly what ``release_to_bytes`` writes (no room for duplicate keys).
     """
     check_format(decode_json(data, _Numbered, RELEASE_TARGET).format)
-    release = decode_json(data, Release, RELEASE_TARGET)
+    try:
+        release = decode_json(data, Release, RELEASE_TARGET)
+    except Tampered as refusal:
+        _refuse_newer(refusal)
+        raise
     if release_to_bytes(release) != data:
         raise Tampered(text("release.json is not in canonical form"), where=RELEASE_TARGET)
     return release
 
 
+def _refuse_newer(refusal: Tampered) -> None:
+    """Say of a signed release with an unknown member that it is too new: no other copy would do better."""
+    if _UNKNOWN_MEMBER in str(refusal.seen):
+        raise UnfitServer(
+            text("the release has a member that this appliance does not know: a newer builder wrote it"),
+            where=RELEASE_TARGET,
+            seen=refusal.seen,
+            remedy=text("install the release before it first, or have it built again under a new format"),
+        ) from refusal
+
+
+_UNKNOWN_MEMBER = "Object contains unknown field"  # msgspec's words; other words would make it Tampered
 _T = TypeVar("_T")
 
 

@@ -81,7 +81,6 @@ CONTRADICTIONS: dict[str, dict[str, Any]] = {
     "a time without a zone": {"built": "2026-01-01T00:00:00"},
     "a version with a slash": {"version": "1/0"},
     "a product that climbs": {"product": ".."},
-    "a member unknown": {"more": 1},
     "two roles of a name": {"roles": [{"name": "api"}, {"name": "api"}]},
     "a unit of another's": {"roles": [{"name": "api", "owns": {"units": ["ssh.service"]}}]},
     "an account of another's": {"roles": [{"name": "api", "owns": {"users": ["root"]}}]},

@@ -606,7 +606,6 @@ def test_a_release_of_another_format_finds_the_server_unfit(world: World) -> Non
 @pytest.mark.parametrize(
     "change",
     [
-        {"more": 1},
         {"blobs": []},
         {"environments": []},
         {"counter": 0},
