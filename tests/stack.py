@@ -50,7 +50,9 @@ class Stack:
         """Take the bundles of an earlier run off the stick, and their counters out of the ledger."""
         for bundle in self.stick.glob("*.tar"):
             bundle.unlink()
-        (self.workshop.keys / "ledger.json").unlink(missing_ok=True)  # throw-away keys: no server outlives a run
+        (self.workshop.keys / "ledger.json").unlink(
+            missing_ok=True
+        )  # throw-away keys: no server outlives a run
 
     def bundle(self, change: Change) -> Path:
         """Where the bundle of a version is."""
