@@ -145,9 +145,11 @@ def _read_signature(path: Path) -> bytes:
 
 
 def _put(path: Path, content: bytes) -> None:
-    """Replace a file as a whole; without changing its mode, which a FAT stick would refuse."""
+    """Replace a file as a whole, through no link, and without changing its mode: a FAT stick would refuse."""
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
+    part.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(part, flags, 0o644), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

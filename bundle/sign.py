@@ -77,13 +77,20 @@ def read_signable(path: Path) -> Signable:
         return Signable(envelope, release, sha256_hex(release_json), root, head.targets_offset, head.end)
 
 
-def sign(path: Path, signers: Sequence[CryptoSigner], signatures: Sequence[Path] = ()) -> tuple[str, ...]:
+def sign(
+    path: Path,
+    signers: Sequence[CryptoSigner],
+    signatures: Sequence[Path] = (),
+    signable: Signable | None = None,
+) -> tuple[str, ...]:
     """Add signatures to a carrier in place; return the key ids of all that are on it now.
 
-    ``signatures``: files that custodians made of the exported bytes. Raises what ``read_signable`` raises,
-    and ``BadInput`` for a key that the newest root does not name; the carrier is then as it was.
+    ``signatures``: files that custodians made of the exported bytes; ``signable``: what was read of the
+    carrier before, and shown or written down: then that is signed, whatever the file is by now. Raises what
+    ``read_signable`` raises, and ``BadInput`` for a key that the newest root does not name; the carrier is
+    then as it was.
     """
-    signable = read_signable(path)
+    signable = signable or read_signable(path)
     refuse_strangers(signable, signers)
     for signature in signatures:
         keys = [signable.root.keys[key_id] for key_id in signable.root.roles[Targets.type].keyids]

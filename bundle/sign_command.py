@@ -114,8 +114,7 @@ def sign(  # noqa: PLR0913 - each is an option
     _remember_release(screen, _ledger_folder(key_folder), signable)
     exported = export(signable.envelope, export_to) if export_to is not None else None
     if signers or signatures:
-        signing.sign(bundle, signers, signatures)
-        signable = signing.read_signable(bundle)
+        signing.sign(bundle, signers, signatures, signable)
     _show_signed(screen, signable, export_to, exported)
 
 

@@ -50,9 +50,8 @@ class Stack:
         """Take the bundles of an earlier run off the stick, and their counters out of the ledger."""
         for bundle in self.stick.glob("*.tar"):
             bundle.unlink()
-        (self.workshop.keys / "ledger.json").unlink(
-            missing_ok=True
-        )  # throw-away keys: no server outlives a run
+        # The keys are thrown away with the folder, and no server outlives a run.
+        (self.workshop.keys / "ledger.json").unlink(missing_ok=True)
 
     def bundle(self, change: Change) -> Path:
         """Where the bundle of a version is."""

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -76,25 +77,40 @@ class Desk:
         return path
 
 
-def _pair(name: str) -> None:
-    Path(f"{name}.pem").write_bytes(encrypted_pem(key(name), PASSPHRASE.encode()))
-    Path(f"{name}.pub.pem").write_bytes(public_pem(key(name).public_key))
+def _pair(folder: Path, name: str) -> None:
+    (folder / f"{name}.pem").write_bytes(encrypted_pem(key(name), PASSPHRASE.encode()))
+    (folder / f"{name}.pub.pem").write_bytes(public_pem(key(name).public_key))
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a desk where three people keep root keys and two keep release keys, both of which must sign."""
+    folder = tmp_path_factory.mktemp("desk")
+    for name in (*CUSTODIANS, "han", "seo", "new"):
+        _pair(folder, name)
+    made = Desk(folder)
+    named = [word for name in CUSTODIANS for word in ("--root-key", f"{name}.pub.pem")]
+    named += ["--release-key", "han.pub.pem", "--release-key", "seo.pub.pem", "--release-threshold", "2"]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _sit_down(folder, monkeypatch)
+        made.type("keys", "create", "--product", "tiny", *named)
+        made.type("keys", "rotate", "--key", "kim.pem", "--key", "lee.pem")
+    return folder
+
+
+def _sit_down(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("BANIP_PASSPHRASE", PASSPHRASE)
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """Give a desk where three people keep root keys and two keep release keys, both of which must sign."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("BANIP_PASSPHRASE", PASSPHRASE)
-    monkeypatch.setenv("LC_ALL", "C.UTF-8")
-    made = Desk(tmp_path)
-    for name in (*CUSTODIANS, "han", "seo"):
-        _pair(name)
-    named = [word for name in CUSTODIANS for word in ("--root-key", f"{name}.pub.pem")]
-    named += ["--release-key", "han.pub.pem", "--release-key", "seo.pub.pem", "--release-threshold", "2"]
-    made.type("keys", "create", "--product", "tiny", *named)
-    made.type("keys", "rotate", "--key", "kim.pem", "--key", "lee.pem")
-    return made
+def desk(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """Give a copy of the desk, and sit down at it."""
+    folder = tmp_path / "desk"
+    shutil.copytree(furnished, folder)
+    _sit_down(folder, monkeypatch)
+    return Desk(folder)
 
 
 def test_a_custodian_makes_a_pair_that_nobody_overwrites(desk: Desk) -> None:
@@ -234,8 +250,8 @@ def test_a_named_folder_must_be_a_key_folder_and_of_this_product(desk: Desk) -> 
     assert "another product" in desk.type("sign", bundle, "--key", "han.pem", "--keys", "other", code=2).err
 
 
-def test_a_wrong_passphrase_uses_up_no_counter(desk: Desk, tmp_path: Path) -> None:
-    (tmp_path / "wrong").write_text("not it\n", "utf-8")
+def test_a_wrong_passphrase_uses_up_no_counter(desk: Desk) -> None:
+    Path("wrong").write_text("not it\n", "utf-8")
     desk.type("sign", desk.bundle(), "--key", "han.pem", "--passphrase-file", "wrong", code=2)
     desk.type("sign", desk.bundle(), "--key", "kim.pem", code=2)  # a root key
     assert desk.json("keys", "show").result["highest"] is None
@@ -245,7 +261,6 @@ def test_a_wrong_passphrase_uses_up_no_counter(desk: Desk, tmp_path: Path) -> No
 
 
 def test_a_release_key_is_replaced_by_people_on_other_machines(desk: Desk) -> None:
-    _pair("new")
     opened = desk.type("keys", "rotate", "--replace", "release-2=new.pub.pem", "--export", "root-2.bin")
     assert "root version 1: 0 of its keys have signed, 2 must" in opened.out
     shown = desk.type("keys", "sign", "root-2.bin", "--key", "kim.pem", "--yes").out

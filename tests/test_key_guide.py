@@ -79,7 +79,7 @@ def test_every_line_of_the_guide_does_what_it_says(tmp_path: Path) -> None:
 
 def test_the_guide_names_every_option_of_a_rotation() -> None:
     words = GUIDE.read_text("utf-8")
-    asked = [sys.executable, PROJECT / "build.py", "keys", "rotate", "--help"]
+    asked = [sys.executable, str(PROJECT / "build.py"), "keys", "rotate", "--help"]
     said = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=PROJECT).stdout
     options = set(re.findall(r"(?m)^  (--[a-z-]+)", said)) - {
         "--keys",

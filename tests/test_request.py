@@ -60,6 +60,16 @@ def test_what_is_exported_is_exactly_what_is_signed(envelope: SimpleEnvelope[Any
     assert [path.name for path in tmp_path.iterdir()] == ["bytes.bin"]
 
 
+def test_an_export_follows_no_link_that_lies_on_the_stick(tmp_path: Path) -> None:
+    mine, file = tmp_path / "mine", tmp_path / "bytes.bin"
+    mine.write_bytes(b"mine")
+    file.symlink_to(mine)
+    (tmp_path / ".bytes.bin.part").symlink_to(mine)
+    export(envelope_of(World().targets), file)
+    assert mine.read_bytes() == b"mine"
+    assert not file.is_symlink()
+
+
 def test_our_signature_is_found_to_be_the_keys(envelope: SimpleEnvelope[Any], tmp_path: Path) -> None:
     file = tmp_path / "bytes.bin"
     export(envelope, file)
