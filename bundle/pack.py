@@ -6,19 +6,18 @@ place is kept, the blobs are hashed while they are written, and the metadata is 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tuf.api._payload import TargetFile, Targets
 from tuf.api.dsse import SimpleEnvelope
 
-from appliance.errors import BadInput, Incomplete, Tampered
+from appliance.errors import BadInput, Tampered
 from appliance.format import (
-    CHUNK_BYTES,
     CHUNKS_TARGET,
     END_OF_CARRIER,
     FORMAT_MEMBER,
@@ -40,19 +39,16 @@ from appliance.format import (
     sha256_hex,
 )
 from appliance.media import open_carrier, room_bytes
-from appliance.store import Progress
 from appliance.text import text
 from appliance.verify import open_envelope, parse_targets
+from bundle.copying import copying
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from io import BufferedIOBase, FileIO, RawIOBase
+    from collections.abc import Iterator, Mapping, Sequence
+    from io import FileIO
     from pathlib import Path
 
-    OpenBlob = Callable[[str], BufferedIOBase | RawIOBase]
-    Report = Callable[[Progress], None]
-
-BUFFER_BYTES = 1024 * 1024
+    from bundle.copying import OpenBlob, Report
 
 
 def targets_envelope(
@@ -115,11 +111,11 @@ def write_carrier(  # noqa: PLR0913, PLR0917 - each is one thing that the carrie
 
 def chunk_table(release: Release, open_blob: OpenBlob) -> bytes:
     """Return ``chunks.bin``, reading only the blobs that have chunks, and checking those."""
-    digests: list[bytes] = []
-    for blob in release.blobs:
-        if chunk_count(blob.size_bytes):
-            digests += _copy(blob, open_blob, lambda _: None)
-    return b"".join(digests)
+    with copying(0, None) as one_pass:
+        for blob in release.blobs:
+            if chunk_count(blob.size_bytes):
+                one_pass.copy(blob, open_blob)
+    return b"".join(one_pass.chunks)
 
 
 # --- Writing --------------------------------------------------------------------------------------------
@@ -200,71 +196,13 @@ def _check_space(file: FileIO, needed: int) -> None:
 
 def _write_blobs(file: FileIO, release: Release, open_blob: OpenBlob, report: Report | None) -> bytes:
     total = sum(blob.size_bytes for blob in release.blobs)
-    done = 0
-    digests: list[bytes] = []
-    for blob in release.blobs:
-        _write(file, member_header(blob_member(blob.sha256), blob.size_bytes))
-
-        def write(piece: memoryview, sha256: str = blob.sha256) -> None:
-            nonlocal done
-            _write(file, piece)
-            done += len(piece)
-            if report is not None:
-                report(Progress(sha256, done, total))
-
-        digests += _copy(blob, open_blob, write)
-        _write(file, bytes(padding_bytes(blob.size_bytes)))
-    _write(file, END_OF_CARRIER)
-    return b"".join(digests)
-
-
-def _copy(blob: Blob, open_blob: OpenBlob, write: Callable[[memoryview], None]) -> list[bytes]:
-    """Pass a blob on, hashing it and its chunks; return the chunk digests, having compared the whole."""
-    whole, chunk = hashlib.sha256(), hashlib.sha256()
-    chunks: list[bytes] = []
-    size = 0
-    for piece in _pieces(blob, open_blob):
-        size += len(piece)
-        if size > blob.size_bytes:
-            break
-        whole.update(piece)
-        if chunk_count(blob.size_bytes):
-            chunk.update(piece)
-            if size % CHUNK_BYTES == 0 or size == blob.size_bytes:
-                chunks.append(chunk.digest())
-                chunk = hashlib.sha256()
-        write(piece)
-    if size != blob.size_bytes or whole.hexdigest() != blob.sha256:
-        raise Tampered(
-            text("a blob in the store is not what its name says"),
-            where=blob.sha256,
-            expected=text("{count} bytes", count=blob.size_bytes),
-            seen=text("{count} bytes with digest {digest}", count=size, digest=whole.hexdigest()),
-            remedy=text("remove it from the store and collect again"),
-        )
-    return chunks
-
-
-def _pieces(blob: Blob, open_blob: OpenBlob) -> Iterator[memoryview]:
-    """Yield the content in full buffers, so that a chunk always ends where a piece does."""
-    try:
-        source = open_blob(blob.sha256)
-    except FileNotFoundError as error:
-        raise Incomplete(
-            text("a blob is not in the store"), where=blob.sha256, remedy=text("collect again")
-        ) from error
-    buffer = memoryview(bytearray(BUFFER_BYTES))
-    with source:
-        while count := _fill(source, buffer):
-            yield buffer[:count]
-
-
-def _fill(source: BufferedIOBase | RawIOBase, buffer: memoryview) -> int:
-    """Read until the buffer is full or the source ends: a short read is no end."""
-    filled = 0
-    while filled < len(buffer) and (count := source.readinto(buffer[filled:])):
-        filled += count
-    return filled
+    with copying(total, partial(_write, file), report) as one_pass:
+        for blob in release.blobs:
+            one_pass.put(member_header(blob_member(blob.sha256), blob.size_bytes))
+            one_pass.copy(blob, open_blob)
+            one_pass.put(bytes(padding_bytes(blob.size_bytes)))
+        one_pass.put(END_OF_CARRIER)
+    return b"".join(one_pass.chunks)
 
 
 def _write(file: FileIO, data: bytes | memoryview) -> None:

@@ -52,6 +52,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "bundle.bootstrap": "test_firstcontact and test_journey: it is appliance.pyz",
     "bundle.collection": "test_collect",
     "bundle.contents": "test_compose",
+    "bundle.copying": "test_pack",
     "bundle.document": "test_manifest",
     "bundle.images": "test_bundle_images",
     "bundle.local": "test_lock",
