@@ -2,16 +2,21 @@
 
 The caller's thread reads; one thread each hashes wholes, hashes chunks and writes, in the order of the bytes.
 All four leave the interpreter alone while they work, so they overlap as far as there are cores. A few buffers
-go round: memory does not grow with the blobs, and who is slowest sets the pace of all.
+go round, each a piece of the carrier as it will be: memory does not grow with the blobs, nothing is moved in
+it, and who is slowest sets the pace of all.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
+import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from mmap import mmap
 from typing import TYPE_CHECKING
 
 from appliance.errors import Incomplete, Tampered
@@ -22,36 +27,37 @@ from appliance.text import text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
-    from io import BufferedIOBase, RawIOBase
+    from io import BufferedIOBase, FileIO, RawIOBase
 
     from appliance.format import Blob
 
     OpenBlob = Callable[[str], BufferedIOBase | RawIOBase]
     Report = Callable[[Progress], None]
 
-    Write = Callable[[bytes | memoryview], None]
 
-
-#: A chunk is a whole number of pieces, so that it always ends where a piece does.
-PIECE_BYTES = 1024 * 1024
-_BUFFERS = 8
+#: A direct write wants whole blocks of memory and file; 4096 is the largest that disks have.
+_BLOCK_BYTES = 4096
+_BUFFER_BYTES, _BUFFERS = 2 * 1024 * 1024, 8
 
 
 @contextmanager
-def copying(bytes_total: int, write: Write | None, report: Report | None = None) -> Iterator[Copying]:
+def copying(bytes_total: int, file: FileIO | None, report: Report | None = None) -> Iterator[Copying]:
     """Give a pass that is over, and its ``chunks`` whole, after the block.
 
-    ``write`` takes all that it is given, in order, in one thread; ``report`` is called in the caller's.
-    What a thread fails with is raised by a later call or at the end of the block, the earliest bytes' first.
+    ``file`` is empty and gets everything in order; ``report`` is called in the caller's thread. What a thread
+    fails with is raised by a later call or at the end of the block, the earliest bytes' first.
     """
     threads = [ThreadPoolExecutor(1) for _ in range(3)]
+    output = None if file is None else _Output(file)
     try:
-        begun = Copying(threads, bytes_total, write, report)
+        begun = Copying(threads, bytes_total, output, report)
         yield begun
         begun.finish()
     finally:
         for thread in threads:
             thread.shutdown(cancel_futures=True)
+        if output is not None:
+            output.use_the_cache()
 
 
 class Copying:
@@ -61,74 +67,96 @@ class Copying:
         self,
         threads: Sequence[ThreadPoolExecutor],
         bytes_total: int,
-        write: Write | None,
+        output: _Output | None,
         report: Report | None,
     ) -> None:
         self.chunks: list[bytes] = []
         self._wholes, self._pieces, self._writer = threads
         self._bytes_total, self._bytes_done = bytes_total, 0
-        self._write, self._report = write, report
-        self._free = [memoryview(bytearray(PIECE_BYTES)) for _ in range(_BUFFERS)]
-        self._busy: deque[_Given] = deque()
+        self._output, self._report = output, report
+        self._free = [_Buffer(memoryview(mmap(-1, _BUFFER_BYTES))) for _ in range(_BUFFERS)]
+        self._given: deque[_Buffer] = deque()
 
     def put(self, data: bytes) -> None:
         """Write what stands between the blobs."""
-        if self._write is not None:
-            self._busy.append(_Given((self._writer.submit(self._write, data),)))
+        rest = memoryview(data)
+        while rest and self._output is not None:
+            room = self._room()[: len(rest)]
+            room[:] = rest[: len(room)]
+            rest = rest[len(room) :]
+            self._fill(len(room))
 
     def copy(self, blob: Blob, open_blob: OpenBlob) -> None:
         """Pass a blob on. Raises ``Tampered`` where it is not what its name says, ``Incomplete`` for none."""
-        digests, size_bytes = _Digests(blob, self.chunks), 0
+        digests = _Digests(blob, self.chunks)
         with _opened(blob, open_blob) as source:
-            while size_bytes <= blob.size_bytes:
-                buffer = self._buffer()
-                piece = buffer[: _fill(source, buffer)]
-                size_bytes += len(piece)
-                if not piece or size_bytes > blob.size_bytes:
-                    self._free.append(buffer)
+            while piece := self._room()[: digests.due_bytes]:
+                count = _read(source, piece)
+                self._hash(digests, piece[:count])
+                if count < len(piece):
                     break
-                self._give(buffer, piece, digests)
-        self._busy.append(_Given((self._wholes.submit(digests.refuse_another, size_bytes),)))
+            excess = _read(source, memoryview(bytearray(1)))
+        self._filling().futures.append(self._wholes.submit(digests.refuse_another, excess))
 
     def finish(self) -> None:
-        """Wait until everything is done."""
-        while self._busy:
+        """Give what is not full yet, and wait until everything is done."""
+        self._give()
+        while self._given:
             self._retire()
 
-    def _give(self, buffer: memoryview, piece: memoryview, digests: _Digests) -> None:
-        futures = [self._wholes.submit(digests.whole.update, piece)]
+    def _filling(self) -> _Buffer:
+        """Return the buffer that is being filled; it has room."""
+        if not self._free:
+            self._retire()
+        return self._free[-1]
+
+    def _room(self) -> memoryview:
+        buffer = self._filling()
+        return buffer.memory[buffer.filled :]
+
+    def _hash(self, digests: _Digests, piece: memoryview) -> None:
+        buffer = self._filling()
+        buffer.futures.append(self._wholes.submit(digests.whole.update, piece))
         if digests.has_chunks:
-            futures.append(self._pieces.submit(digests.add_to_chunk, piece))
-        if self._write is not None:
-            futures.append(self._writer.submit(self._write, piece))
-        self._busy.append(_Given(tuple(futures), buffer, digests.blob.sha256, len(piece)))
+            buffer.futures.append(self._pieces.submit(digests.add_to_chunk, piece))
+        digests.seen_bytes += len(piece)
+        buffer.pieces.append((digests.blob.sha256, len(piece)))
+        self._fill(len(piece))
 
-    def _buffer(self) -> memoryview:
-        while not self._free:
-            self._retire()
-        return self._free.pop()
+    def _fill(self, size_bytes: int) -> None:
+        buffer = self._filling()
+        buffer.filled += size_bytes
+        if buffer.filled == len(buffer.memory):
+            self._give()
+
+    def _give(self) -> None:
+        """Give the buffer that is being filled to the writer; it comes back when all have done with it."""
+        buffer = self._filling()
+        self._free.pop()
+        if self._output is not None:
+            buffer.futures.append(self._writer.submit(self._output.write, buffer.memory[: buffer.filled]))
+        self._given.append(buffer)
 
     def _retire(self) -> None:
-        """Wait for the oldest piece, and have its buffer back."""
-        given = self._busy.popleft()
-        for future in given.futures:
+        """Wait for the oldest buffer that was given, and have it back."""
+        buffer = self._given.popleft()
+        for future in buffer.futures:
             future.result()
-        if given.buffer is None:
-            return
-        self._free.append(given.buffer)
-        self._bytes_done += given.size_bytes
-        if self._report is not None:
-            self._report(Progress(given.sha256, self._bytes_done, self._bytes_total))
+        for sha256, size_bytes in buffer.pieces:
+            self._bytes_done += size_bytes
+            if self._report is not None:
+                self._report(Progress(sha256, self._bytes_done, self._bytes_total))
+        self._free.insert(0, _Buffer(buffer.memory))
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """What threads are working on: a piece in a buffer, or something else that has none."""
+@dataclass(slots=True)
+class _Buffer:
+    """Memory that goes round: how far it is filled, with pieces of which blobs, and what is done with it."""
 
-    futures: tuple[Future[None], ...]
-    buffer: memoryview | None = None
-    sha256: str = ""
-    size_bytes: int = 0
+    memory: memoryview
+    filled: int = 0
+    pieces: list[tuple[str, int]] = field(default_factory=list)
+    futures: list[Future[None]] = field(default_factory=list)
 
 
 class _Digests:
@@ -137,17 +165,25 @@ class _Digests:
     def __init__(self, blob: Blob, chunks: list[bytes]) -> None:
         self.blob, self.whole = blob, hashlib.sha256()
         self.has_chunks = chunk_count(blob.size_bytes) > 0
-        self._chunk, self._chunks, self._size_bytes = hashlib.sha256(), chunks, 0
+        self.seen_bytes = 0
+        self._chunk, self._chunks, self._hashed_bytes = hashlib.sha256(), chunks, 0
+
+    @property
+    def due_bytes(self) -> int:
+        """Bytes to the end of the chunk or of the blob."""
+        return min(CHUNK_BYTES - self.seen_bytes % CHUNK_BYTES, self.blob.size_bytes - self.seen_bytes)
 
     def add_to_chunk(self, piece: memoryview) -> None:
+        """Hash a piece that ends where its chunk does, or earlier."""
         self._chunk.update(piece)
-        self._size_bytes += len(piece)
-        if self._size_bytes % CHUNK_BYTES == 0 or self._size_bytes == self.blob.size_bytes:
+        self._hashed_bytes += len(piece)
+        if self._hashed_bytes % CHUNK_BYTES == 0 or self._hashed_bytes == self.blob.size_bytes:
             self._chunks.append(self._chunk.digest())
             self._chunk = hashlib.sha256()
 
-    def refuse_another(self, size_bytes: int) -> None:
+    def refuse_another(self, excess_bytes: int) -> None:
         """Compare the whole with the name, when all of it has passed."""
+        size_bytes = self.seen_bytes + excess_bytes
         if size_bytes != self.blob.size_bytes or self.whole.hexdigest() != self.blob.sha256:
             raise Tampered(
                 text("a blob in the store is not what its name says"),
@@ -169,9 +205,46 @@ def _opened(blob: Blob, open_blob: OpenBlob) -> BufferedIOBase | RawIOBase:
         ) from error
 
 
-def _fill(source: BufferedIOBase | RawIOBase, buffer: memoryview) -> int:
-    """Read until the buffer is full or the source ends: a short read is no end."""
+def _read(source: BufferedIOBase | RawIOBase, memory: memoryview) -> int:
+    """Read until the memory is full or the source ends: a short read is no end."""
     filled = 0
-    while filled < len(buffer) and (count := source.readinto(buffer[filled:])):
+    while filled < len(memory) and (count := source.readinto(memory[filled:])):
         filled += count
     return filled
+
+
+class _Output:
+    """A file that is written past the page cache where its file system lets us.
+
+    What is on its way to a medium is not read here again: pages kept of it would push out others, and filling
+    them costs as much as hashing.
+    """
+
+    def __init__(self, file: FileIO) -> None:
+        self._descriptor, self._flags = file.fileno(), fcntl.fcntl(file, fcntl.F_GETFL)
+        self._direct = True
+        try:
+            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, self._flags | os.O_DIRECT)
+        except OSError:  # a file system without it
+            self._direct = False
+
+    def write(self, data: memoryview) -> None:
+        """Write everything; after a piece that is not of whole blocks, the end, the cache is used."""
+        if self._direct and len(data) % _BLOCK_BYTES:
+            self.use_the_cache()
+        while data:
+            data = data[self._write_some(data) :]
+
+    def _write_some(self, data: memoryview) -> int:
+        try:
+            return os.write(self._descriptor, data)
+        except OSError as error:
+            if not self._direct or error.errno != errno.EINVAL:
+                raise
+        self.use_the_cache()
+        return os.write(self._descriptor, data)
+
+    def use_the_cache(self) -> None:
+        """Write as usual from here on."""
+        self._direct = False
+        fcntl.fcntl(self._descriptor, fcntl.F_SETFL, self._flags)

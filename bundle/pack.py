@@ -10,7 +10,6 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tuf.api._payload import TargetFile, Targets
@@ -84,8 +83,8 @@ def build_carrier(  # noqa: PLR0913 - each is one thing that the carrier is made
     reserved = bytes(32 * sum(chunk_count(blob.size_bytes) for blob in release.blobs))
     draft = envelope_to_bytes(targets_envelope(release, release_json, reserved, expires))
     with _new_file(path) as file:
-        places = _write_head(file, roots, draft, release_json, reserved, release)
-        chunks = _write_blobs(file, release, open_blob, report)
+        head, places = _head(roots, draft, release_json, reserved)
+        chunks = _write_all(file, head, release, open_blob, report)
         final = envelope_to_bytes(targets_envelope(release, release_json, chunks, expires))
         _put(file, places[CHUNKS_TARGET], reserved, chunks)
         _put(file, places[TARGETS_MEMBER], draft, final)
@@ -103,8 +102,8 @@ def write_carrier(  # noqa: PLR0913, PLR0917 - each is one thing that the carrie
 ) -> None:
     """Write a carrier around metadata that exists already, signed or not; the same in, the same bytes out."""
     with _new_file(path) as file:
-        _write_head(file, roots, targets, release_json, chunks_bin, release)
-        chunks = _write_blobs(file, release, open_blob, report)
+        head, _ = _head(roots, targets, release_json, chunks_bin)
+        chunks = _write_all(file, head, release, open_blob, report)
         if chunks != chunks_bin:
             raise Tampered(text("chunks.bin does not fit the blobs of the release"), where=path)
 
@@ -147,15 +146,10 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write_head(  # noqa: PLR0913, PLR0917
-    file: FileIO,
-    roots: Sequence[bytes],
-    targets: bytes,
-    release_json: bytes,
-    chunks_bin: bytes,
-    release: Release,
-) -> dict[str, int]:
-    """Write every member before the blobs; return where the content of each begins."""
+def _head(
+    roots: Sequence[bytes], targets: bytes, release_json: bytes, chunks_bin: bytes
+) -> tuple[bytes, dict[str, int]]:
+    """Return every member before the blobs, and where the content of each begins."""
     members = [
         (FORMAT_MEMBER, format_line()),
         *((root_member(version), root) for version, root in enumerate(roots, start=1)),
@@ -169,9 +163,7 @@ def _write_head(  # noqa: PLR0913, PLR0917
         header = member_header(name, len(content))
         places[name] = len(head) + len(header)
         head += header + content + bytes(padding_bytes(len(content)))
-    _check_space(file, len(head) + blob_bytes(release))
-    _write(file, head)
-    return places
+    return head, places
 
 
 def blob_bytes(release: Release) -> int:
@@ -194,21 +186,19 @@ def _check_space(file: FileIO, needed: int) -> None:
         )
 
 
-def _write_blobs(file: FileIO, release: Release, open_blob: OpenBlob, report: Report | None) -> bytes:
-    total = sum(blob.size_bytes for blob in release.blobs)
-    with copying(total, partial(_write, file), report) as one_pass:
+def _write_all(
+    file: FileIO, head: bytes, release: Release, open_blob: OpenBlob, report: Report | None
+) -> bytes:
+    """Write head and blobs, and return the chunk table that came out of the same pass."""
+    _check_space(file, len(head) + blob_bytes(release))
+    with copying(sum(blob.size_bytes for blob in release.blobs), file, report) as one_pass:
+        one_pass.put(head)
         for blob in release.blobs:
             one_pass.put(member_header(blob_member(blob.sha256), blob.size_bytes))
             one_pass.copy(blob, open_blob)
             one_pass.put(bytes(padding_bytes(blob.size_bytes)))
         one_pass.put(END_OF_CARRIER)
     return b"".join(one_pass.chunks)
-
-
-def _write(file: FileIO, data: bytes | memoryview) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
 
 
 def _put(file: FileIO, place: int, reserved: bytes, content: bytes) -> None:
