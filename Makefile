@@ -80,6 +80,10 @@ test-slow: static  ## what `make test` leaves out: every fault at every step, th
 demo: setup  ## the whole stack into a sealed server (root: mounts, namespaces), asked and audited; DEMO=--keep leaves it
 	@$(BIN)/python -m tests.demo $(DEMO)
 
+.PHONY: bench
+bench: setup  ## speed against other tools, into docs/benchmarks.md (minutes, 27 GB); BENCH=--small tries it
+	@$(INSIDE) python -m bench $(BENCH)
+
 .PHONY: static
 static: setup
 	@$(BIN)/ruff check

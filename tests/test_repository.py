@@ -53,6 +53,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "bundle.collection": "test_collect",
     "bundle.command": "test_key_command and test_build_cli",
     "bundle.contents": "test_compose",
+    "bundle.copying": "test_pack",
     "bundle.document": "test_manifest",
     "bundle.draft": "test_ceremony and test_ceremony_kills",
     "bundle.folder": "test_keys and test_ceremony",
