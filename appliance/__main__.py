@@ -15,7 +15,8 @@ import msgspec
 
 from appliance import inventory
 from appliance.audit.command import audit_command
-from appliance.console import Everywhere, language_of, our_bug, show_error, show_usage
+from appliance.clock import SYSTEM_CLOCK
+from appliance.console import Everywhere, asker, language_of, our_bug, show_error, show_usage
 from appliance.errors import BadInput, BanipError, UnfitServer, Untrusted
 from appliance.operation import StepFailed, carry_out_rest
 from appliance.plan import plan_for
@@ -26,6 +27,7 @@ from appliance.text import Event, choose_language, text
 from appliance.verify import first_trust
 
 if TYPE_CHECKING:
+    from appliance.clock import Clock
     from appliance.operation import Outcome
     from appliance.state import FirstContact
     from appliance.text import Language
@@ -36,6 +38,11 @@ EXPIRED = click.option(
     "--accept-expired",
     metavar="RELEASE",
     help="Take a release whose time is over: type its id. It is logged.",
+)
+SET_CLOCK = click.option(
+    "--set-clock",
+    is_flag=True,
+    help="Set a clock that is behind to the newest signed build time. It is logged.",
 )
 
 
@@ -56,16 +63,22 @@ def cli(context: click.Context, root: Path, lang: Language | None, *, as_json: b
       appliance status --json
     """
     # --root may be relative; units and release scripts need the one true path
-    server = Server(root.resolve())
+    given = context.obj or {}
+    server = Server(root.resolve(), given.get("clock", SYSTEM_CLOCK))
     if not _PLAIN_PATH.fullmatch(str(server.root)):
         raise BadInput(
             text("the root's path has characters that units and scripts would need to quote"),
             where=server.root,
             remedy=text("choose a path of letters, digits, dots, dashes and underscores"),
         )
-    first_contact = (context.obj or {}).get("first_contact")
     context.obj = Session(
-        server, as_json, lang or choose_language(), first_contact, click.echo, partial(click.echo, err=True)
+        server,
+        as_json,
+        lang or choose_language(),
+        given.get("first_contact"),
+        click.echo,
+        partial(click.echo, err=True),
+        asker(as_json=as_json),
     )
 
 
@@ -94,8 +107,9 @@ def verify_command(session: Session, bundle: Path, accept_expired: str | None) -
 @cli.command("import")
 @BUNDLE
 @EXPIRED
+@SET_CLOCK
 @click.pass_obj
-def import_command(session: Session, bundle: Path, accept_expired: str | None) -> None:
+def import_command(session: Session, bundle: Path, accept_expired: str | None, *, set_clock: bool) -> None:
     r"""Read a bundle into the store, once, and change nothing else.
 
     \b
@@ -103,6 +117,7 @@ def import_command(session: Session, bundle: Path, accept_expired: str | None) -
       appliance import /media/usb/minimal-1.1.0.tar
     """
     with session.accepted(bundle, accept_expired) as (trusted, carrier, _lock):
+        session.mind_clock(trusted.release, set_clock=set_clock)
         receipt = session.bring_in(trusted, carrier)
         session.result(text("{release} is in the store", release=trusted.release.id), receipt)
 
@@ -154,22 +169,24 @@ def plan(session: Session, bundle: Path, accept_expired: str | None) -> None:
 @cli.command()
 @BUNDLE
 @EXPIRED
+@SET_CLOCK
 @click.pass_obj
-def install(session: Session, bundle: Path, accept_expired: str | None) -> None:
+def install(session: Session, bundle: Path, accept_expired: str | None, *, set_clock: bool) -> None:
     r"""Install a bundle, or bring this server to it; run it again after any interruption.
 
     \b
     Example:
       python3 -I appliance.pyz install /media/usb/minimal-1.0.0.tar
     """
-    _apply(session, bundle, accept_expired)
+    _apply(session, bundle, accept_expired, set_clock=set_clock)
 
 
 @cli.command()
 @BUNDLE
 @EXPIRED
+@SET_CLOCK
 @click.pass_obj
-def upgrade(session: Session, bundle: Path, accept_expired: str | None) -> None:
+def upgrade(session: Session, bundle: Path, accept_expired: str | None, *, set_clock: bool) -> None:
     r"""Upgrade the installed release; a failure brings the old one back by itself (exit 30).
 
     \b
@@ -182,11 +199,12 @@ def upgrade(session: Session, bundle: Path, accept_expired: str | None) -> None:
             where=session.server.root,
             remedy=text("run install instead of upgrade"),
         )
-    _apply(session, bundle, accept_expired)
+    _apply(session, bundle, accept_expired, set_clock=set_clock)
 
 
-def _apply(session: Session, path: Path, accept_expired: str | None) -> None:
+def _apply(session: Session, path: Path, accept_expired: str | None, *, set_clock: bool) -> None:
     with session.accepted(path, accept_expired) as (bundle, carrier, lock):
+        session.mind_clock(bundle.release, set_clock=set_clock)
         session.require_fit(bundle.release)
         operator = session.operator(session.trust(), lock)
         operator.make_way()
@@ -243,8 +261,13 @@ def uninstall(session: Session, *, yes: bool) -> None:
 
 
 @cli.command()
+@click.option(
+    "--replace-trust",
+    metavar="DIGITS",
+    help="Put it in the place of another first root: the first 16 digits of its SHA-256, from the paper.",
+)
 @click.pass_obj
-def adopt(session: Session) -> None:
+def adopt(session: Session, replace_trust: str | None) -> None:
     r"""Trust the root that this appliance.pyz carries: first contact, or the remedy for damaged state.
 
     \b
@@ -259,10 +282,9 @@ def adopt(session: Session) -> None:
         )
     first = session.first_contact
     first_trust(first.root, first.product, first.site)
-    with session.server.state.lock():
-        session.server.state.adopt(first)
-        session.server.state.journal.append("adopted", product=first.product, site=first.site)
-    session.result(text("this server now trusts the supplier of {product}", product=first.product), {})
+    former = session.adopt(first, replace_trust)
+    words = text("this server now trusts the supplier of {product}", product=first.product)
+    session.result(words, {"replaced": former})
 
 
 @cli.command()
@@ -274,7 +296,7 @@ def status(session: Session) -> None:
     Example:
       appliance status --json
     """
-    found = inventory.status(session.server, session.trust())
+    found = inventory.status(session.server, session.standing())
     for words in found.lines():
         session.say(Event("status", words))
     session.result(found.summary(), found.as_json())
@@ -289,7 +311,7 @@ def inventory_command(session: Session) -> None:
     Example:
       appliance --json inventory > inventory.json
     """
-    found = inventory.take(session.server, session.trust())
+    found = inventory.take(session.server, session.standing())
     words = text("{count} releases, {blobs} blobs", count=len(found["releases"]), blobs=len(found["blobs"]))
     session.result(words, found)
 
@@ -313,14 +335,17 @@ for command in (audit_command, *COMMANDS):
 cli.help = (cli.help or "").replace(r"\b", "\b")
 
 
-def main(argv: list[str] | None = None, first_contact: FirstContact | None = None) -> None:
+def main(
+    argv: list[str] | None = None, first_contact: FirstContact | None = None, clock: Clock = SYSTEM_CLOCK
+) -> None:
     """Run the command line; exit with the code that the design gives to the error."""
     arguments = sys.argv[1:] if argv is None else argv
     language: Language = language_of(arguments)
     # Services read what is written here, whatever umask a hardened server gives to root.
     os.umask(0o022)
     try:
-        cli.main(arguments, "appliance", standalone_mode=False, obj={"first_contact": first_contact})
+        given = {"first_contact": first_contact, "clock": clock}
+        cli.main(arguments, "appliance", standalone_mode=False, obj=given)
     except BanipError as error:
         show_error(error, language, as_json="--json" in arguments)
         sys.exit(error.exit_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from appliance.errors import BadInput, BanipError
 from appliance.text import choose_language, text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from appliance.text import Language
 
@@ -41,6 +42,17 @@ def options_first(arguments: Sequence[str]) -> list[str]:
         del words[number : number + count]
         number, end = number + (count == 0), end - count
     return [*first, *words]
+
+
+def asker(*, as_json: bool) -> Callable[[str], str] | None:
+    """Return what puts a question to the person at the terminal; None where there is no such person."""
+    if as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+
+    def ask(question: str) -> str:
+        return str(click.prompt(question, default="", show_default=False, err=True))
+
+    return ask
 
 
 def our_bug(error: Exception) -> BanipError:

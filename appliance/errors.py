@@ -7,6 +7,7 @@
     +-- AuditFindings          3   the audit ran, and found something
     +-- AlreadyRunning         4   another run holds the lock
     +-- Untrusted             10   nobody we trust signed it, or it is not meant for this server now
+    |   +-- Expired           10   its time is over; a person may take it all the same
     +-- Tampered              11   the signature holds, the content does not match it
     +-- Incomplete            12   something that should be there is missing
     +-- UnreadableMedium      13   the stick does not give its bytes
@@ -88,6 +89,10 @@ class Untrusted(BanipError):
     """Nobody we trust signed it, or it is not meant for this server, or not any more."""
 
     exit_code = 10
+
+
+class Expired(Untrusted):
+    """Its time is over; a person who types its id may take it all the same."""
 
 
 class Tampered(BanipError):

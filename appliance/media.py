@@ -115,6 +115,7 @@ class Carrier:
         self.size_bytes = size_bytes
         self.bytes_read = 0
         self._descriptor = descriptor
+        self._roots: tuple[tuple[bytes, ...], int] | None = None
         self._head: Head | None = None
         self._ends: dict[str, int] = {}
         self._contents: dict[str, int] = {}
@@ -125,6 +126,10 @@ class Carrier:
         if self._head is None:
             self._head = self._read_head()
         return self._head
+
+    def roots(self) -> tuple[bytes, ...]:
+        """Return the roots, unverified; a rest that is no bundle does not keep them back."""
+        return self._read_roots()[0]
 
     def envelopes(self) -> Envelopes:
         """Return the roots and targets, unverified."""
@@ -174,23 +179,27 @@ class Carrier:
 
     # --- the head ---------------------------------------------------------------------------------------
 
+    def _read_roots(self) -> tuple[tuple[bytes, ...], int]:
+        """Return the roots and where the targets begin; read once."""
+        if self._roots is None:
+            start = self._format_line()
+            roots: list[bytes] = []
+            while (found := self._sized(start, self._due(len(roots))))[0] != TARGETS_MEMBER:
+                envelope, start = self._member(start, *found)
+                roots.append(envelope)
+            self._roots = tuple(roots), start
+        return self._roots
+
     def _read_head(self) -> Head:
-        start = self._format_line()
-        roots: list[bytes] = []
-        while True:
-            due = self._due(len(roots))
-            name, envelope, end = self._envelope(start, due)
-            if name == TARGETS_MEMBER:
-                break
-            roots.append(envelope)
-            start = end
+        roots, start = self._read_roots()
+        envelope, end = self._member(start, *self._sized(start, [TARGETS_MEMBER]))
         size = room_bytes(envelope)
         if size < 0:
             raise Untrusted(text("the signatures are larger than allowed"), where=TARGETS_MEMBER)
         room, end = self._member(end, ROOM_MEMBER, size)
         if any(room):
             raise Tampered(text("bytes that must be zero are not"), where=ROOM_MEMBER, remedy=_COPY_AGAIN)
-        return Head(Envelopes(tuple(roots), envelope), start, end)
+        return Head(Envelopes(roots, envelope), start, end)
 
     @staticmethod
     def _due(roots: int) -> list[str]:
@@ -213,14 +222,14 @@ class Carrier:
             raise Untrusted(text("this file is not a Banip bundle"), where=self.path)
         return end
 
-    def _envelope(self, offset: int, due: list[str]) -> tuple[str, bytes, int]:
-        """Read a member whose size only its header tells; its name must be one of those due."""
+    def _sized(self, offset: int, due: list[str]) -> tuple[str, int]:
+        """Return name and size of a member whose size only its header tells; it must be one of those due."""
         block = self._read(offset, BLOCK_BYTES)
         size = _size_in(block)
         if size is not None and size <= ENVELOPE_MAX_BYTES:
             for name in due:
                 if block == member_header(name, size):
-                    return (name, *self._member(offset, name, size))
+                    return name, size
         raise self._explain(block, due[0], _HEAD_ORDER, offset + BLOCK_BYTES)
 
     # --- members ----------------------------------------------------------------------------------------

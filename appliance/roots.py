@@ -102,7 +102,10 @@ def _check_unchanged(
             where=where,
             expected=sha256_hex(trusted.payload),
             seen=sha256_hex(envelope.payload),
-            remedy=RIGHT_BUNDLE,
+            remedy=text(
+                "compare the bundle with its paper; where that announces new root keys, copy its "
+                "appliance.pyz and run: python3 -I appliance.pyz adopt"
+            ),
         )
     _check_own_signatures(root, envelope, where)
 

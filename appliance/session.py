@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from appliance.errors import BanipError, Tampered, UnfitServer, Untrusted
+from appliance.chain import name_of, root_version
+from appliance.errors import BanipError, Expired, Tampered, UnfitServer
 from appliance.facts import read_facts
 from appliance.media import open_carrier
 from appliance.operation import Operator
 from appliance.preflight import examine, written_bytes
-from appliance.release import floor_of, good_bundles, installed
+from appliance.roots import follow_roots
 from appliance.site import read_site
-from appliance.state import reference_time, utc_now
+from appliance.standing import TRUST_REPLACED, read_standing, replaced_by, require_consent, would_replace
 from appliance.store import Progress, import_bundle
 from appliance.text import Event, text
-from appliance.verify import first_trust, verify
+from appliance.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
     from pathlib import Path
 
     from appliance.format import Release
     from appliance.media import Carrier
     from appliance.preflight import Finding
     from appliance.release import Server
+    from appliance.standing import Standing
     from appliance.state import FirstContact, Lock
     from appliance.text import Language, Text
     from appliance.verify import Trust, TrustedBundle
@@ -37,7 +40,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Session:
-    """What one call of the command line has: the server, its voice, and what first contact brought."""
+    """What one call of the command line has: the server, its voice, and what first contact brought.
+
+    ``ask`` puts a question to the person at the terminal; None where there is nobody.
+    """
 
     server: Server
     as_json: bool
@@ -45,6 +51,8 @@ class Session:
     first_contact: FirstContact | None
     write: Callable[[str], None]
     write_aside: Callable[[str], None]
+    ask: Callable[[str], str] | None = None
+    _standing: Standing | None = field(default=None, init=False)
 
     def say(self, event: Event) -> None:
         """Show an event: a line for a person, or one JSON object a line."""
@@ -72,69 +80,166 @@ class Session:
 
     # --- Trust -----------------------------------------------------------------------------------------
 
-    def trust(self) -> Trust:
-        """Return whom this server trusts, with the floor that state and release folders prove.
+    def standing(self) -> Standing:
+        """Return what this server goes by; release folders are judged once a command.
 
         On first contact that is what ``appliance.pyz`` brought, whose digest a person compared.
         """
-        trust = self.server.state.trust()
-        if trust is None and self.first_contact is not None:
-            first = self.first_contact
-            trust = first_trust(first.root, first.product, first.site)
-        if trust is None:
-            raise Untrusted(
-                text("this server does not trust anybody yet"),
-                where=self.server.state.folder,
-                remedy=text("run appliance.pyz, after comparing its SHA-256 with the paper"),
-            )
-        kept = map(floor_of, good_bundles(self.server, trust))
-        floors = [*kept, *([trust.floor] if trust.floor else [])]
-        now = None
-        with suppress(Tampered):  # a damaged record proves nothing; who needs it says so
-            now = installed(self.server)
-        return replace(
-            trust,
-            floor=max(floors, key=lambda floor: floor.counter, default=None),
-            installed_sha256=now.release_sha256 if now else None,
-        )
+        if self._standing is None:
+            self._standing = read_standing(self.server, self.first_contact)
+        return self._standing
+
+    def trust(self) -> Trust:
+        """Return whom this server trusts, with the floor that state and release folders prove."""
+        return self.standing().trust
 
     @contextmanager
     def judged(self, path: Path, accept_expired: str | None) -> Iterator[tuple[TrustedBundle, Carrier]]:
         """Open a bundle and judge it: signatures, binding, freshness, layout. Nothing is written."""
-        trust = self.trust()
-        built = [one.release.built for one in good_bundles(self.server, trust)]
-        now = reference_time(utc_now(), max(built, default=None))
         with open_carrier(path) as carrier:
-            bundle = verify(carrier, trust, reference_time=now, accept_expired=accept_expired)
-            carrier.check_layout(bundle.release)
-            yield bundle, carrier
+            yield self._judge(carrier, accept_expired), carrier
 
     @contextmanager
     def accepted(
         self, path: Path, accept_expired: str | None
     ) -> Iterator[tuple[TrustedBundle, Carrier, Lock]]:
-        """Judge a bundle under the lock; a refusal leaves one journal line and nothing else."""
+        """Judge a bundle under the lock; a refusal leaves one journal line, and newer roots that it had."""
         with self.server.state.lock() as lock, ExitStack() as opened:
+            self._standing = None  # what was read without the lock may be out of date
             try:
-                bundle, carrier = opened.enter_context(self.judged(path, accept_expired))
+                carrier = opened.enter_context(open_carrier(path))
+                self._accept_roots(path, carrier)
+                bundle = self._judge(carrier, accept_expired)
             except BanipError as refusal:
                 self.server.state.journal.append("refused", bundle=path.name, **refusal.as_json())
                 raise
-            self._adopt(bundle)
+            self._accept(bundle)
             yield bundle, carrier, lock
 
-    def _adopt(self, bundle: TrustedBundle) -> None:
-        state = self.server.state
-        if state.trust() is None and self.first_contact is not None:
+    def _judge(self, carrier: Carrier, accept_expired: str | None) -> TrustedBundle:
+        standing = self.standing()
+        now = standing.reference_time(self.server.clock.now())
+        try:
+            bundle = verify(carrier, standing.trust, reference_time=now, accept_expired=accept_expired)
+        except Expired as refusal:
+            typed = self._asked(
+                refusal, text("to accept it all the same, type the id of the release; nothing else: stop")
+            )
+            if not typed:
+                raise
+            bundle = verify(carrier, standing.trust, reference_time=now, accept_expired=typed)
+        carrier.check_layout(bundle.release)
+        return bundle
+
+    def _asked(self, reason: BanipError, question: Text) -> str | None:
+        """Show why, and ask; None where nobody is there, or nobody answers."""
+        if self.ask is None:
+            return None
+        for line in reason.lines(self.language):
+            self.write_aside(line)
+        return self.ask(question.render(self.language)).strip() or None
+
+    def _accept_roots(self, path: Path, carrier: Carrier) -> None:
+        """Store the newer roots of a carrier before the rest is judged: a revocation counts at once.
+
+        The chain counts as a whole or not at all. On first contact nothing is remembered before a bundle was
+        accepted.
+        """
+        self._recover_roots()
+        standing = self.standing()
+        _, new = follow_roots(carrier.roots(), standing.trust.root)
+        if new and standing.adopted:
+            self._store_roots(new, "roots-accepted", bundle=path.name)
+
+    def _recover_roots(self) -> None:
+        standing = self.standing()
+        if standing.recovered and standing.adopted:
+            self._store_roots(standing.recovered, "roots-recovered")
+
+    def _store_roots(self, roots: tuple[bytes, ...], event: str, **facts: object) -> None:
+        standing, state = self.standing(), self.server.state
+        state.accept_roots(roots)
+        state.journal.append(event, versions=[root_version(root) for root in roots], **facts)
+        self._standing = replace(standing, recovered=(), trust=replace(standing.trust, root=roots[-1]))
+
+    def _accept(self, bundle: TrustedBundle) -> None:
+        standing, state = self.standing(), self.server.state
+        if not standing.adopted and self.first_contact is not None:
             state.adopt(self.first_contact)
-        state.accept_roots(bundle.new_roots)
+            state.accept_roots((*standing.recovered, *bundle.new_roots))
+            trust = replace(standing.trust, root=bundle.roots[-1])
+            self._standing = replace(standing, adopted=True, recovered=(), trust=trust)
         if bundle.expired:
             state.journal.append("expired-accepted", release=bundle.release.id)
+
+    def adopt(self, first: FirstContact, typed: str | None) -> str | None:
+        """Trust this first root from now on; return the name of the one that it replaced, or None.
+
+        ``typed``: the digits by which a person agrees to that. Raises ``Untrusted``, ``BadInput``.
+        """
+        state = self.server.state
+        with state.lock():
+            state.journal.set_aside_if_damaged()
+            former = replaced_by(self.server, first)
+            facts = {"product": first.product, "site": first.site, "root": name_of(first.root)}
+            if former is not None:
+                self._consent(former, first, typed)
+                state.journal.append(TRUST_REPLACED, former=former, **facts)
+            state.adopt(first)
+            state.journal.append("adopted", **facts)
+            self._standing = None
+            self._recover_roots()
+        return former
+
+    def _consent(self, former: str, first: FirstContact, typed: str | None) -> None:
+        if typed is None:
+            question = text("type the first digits of the new first root's SHA-256, from the paper")
+            typed = self._asked(would_replace(former), question)
+        try:
+            require_consent(former, first, typed)
+        except BanipError as refusal:
+            self.server.state.journal.append("refused", command="adopt", **refusal.as_json())
+            raise
+
+    # --- The server ------------------------------------------------------------------------------------
+
+    def mind_clock(self, release: Release, *, set_clock: bool) -> None:
+        """Compare the clock with the newest signed build time; set it to that where a person says so.
+
+        It only ever goes forward here: that a clock runs ahead, nothing signed can tell.
+        """
+        signed, now = self._signed_time(release), self.server.clock.now()
+        if now >= signed:
+            return
+        behind = text(
+            "the clock says {seen}, and the newest signed build time is {signed}",
+            seen=now.isoformat(timespec="seconds"),
+            signed=signed.isoformat(),
+        )
+        if not (set_clock or self._agreed(behind)):
+            self.say(Event("clock", behind, {"seen": now.isoformat(), "signed": signed.isoformat()}))
+            return
+        hardware = self.server.clock.set(signed)
+        facts = {"seen": now.isoformat(), "set": signed.isoformat(), "hardware": hardware}
+        self.server.state.journal.append("clock-set", **facts)
+        words = text("the clock is set to {time}; set the exact time by hand", time=signed.isoformat())
+        self.say(Event("clock-set", words, facts))
+
+    def _agreed(self, behind: Text) -> bool:
+        if self.ask is None:
+            return False
+        self.write_aside(behind.render(self.language))
+        question = text("set the clock to that time? yes, or anything else for no").render(self.language)
+        return self.ask(question).strip().lower() in {"yes", "y", "예", "네"}
+
+    def _signed_time(self, release: Release) -> datetime:
+        return max(filter(None, (release.built, self.standing().newest_built)))
 
     def findings(self, release: Release) -> tuple[Finding, ...]:
         """Return what the preflight says of this server and the release."""
         needs = self.server.store.needs_bytes(release.blobs) + written_bytes(release)
-        return examine(release, read_facts(self.server.root), needs)
+        facts = replace(read_facts(self.server.root), system_time=self.server.clock.now())
+        return examine(release, facts, needs, self.standing().newest_built)
 
     def require_fit(self, release: Release) -> None:
         """Refuse a server that cannot take the release, with every reason at once."""

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from tuf.api._payload import Targets
 
-from appliance.errors import Tampered, Untrusted
+from appliance.errors import Expired, Tampered, Untrusted
 from appliance.format import (
     CHUNKS_TARGET,
     RELEASE_MAX_BYTES,
@@ -291,7 +291,7 @@ def _check_accepted(
     release: Release, expires: datetime, reference_time: datetime, accept_expired: str | None
 ) -> None:
     if accept_expired != release.id:
-        raise Untrusted(
+        raise Expired(
             text("the signatures on the bundle have expired"),
             expected=text("a time before {time}", time=expires.isoformat()),
             seen=reference_time.isoformat(),

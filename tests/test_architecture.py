@@ -21,14 +21,14 @@ PROJECT = Path(__file__).parent.parent
 TIERS: tuple[frozenset[str], ...] = (
     frozenset({"text", "errors"}),
     frozenset({"format", "facts", "site", "versions"}),
-    frozenset({"roots", "durable"}),
+    frozenset({"roots", "durable", "clock"}),
     frozenset({"verify"}),
-    frozenset({"store", "journal", "media", "metadata"}),
+    frozenset({"store", "journal", "media", "metadata", "chain"}),
     frozenset({"state"}),
     frozenset({"environment", "host", "images", "packages", "playbook"}),
     frozenset({"preflight", "plan"}),
     frozenset({"release"}),
-    frozenset({"preparation"}),
+    frozenset({"preparation", "standing"}),
     frozenset({"operation", "rag"}),
     frozenset({"audit"}),  # its collectors ask releases and the host; its checks touch nothing
     frozenset({"inventory", "session", "console"}),

@@ -197,6 +197,7 @@ def test_on_a_terminal_there_is_a_bar(
 def test_an_unfit_server_hears_every_reason_at_once(site: Site, world: World) -> None:
     from appliance.errors import UnfitServer  # noqa: PLC0415 - only here
 
+    site.adopt(world)
     target = world.release.target
     wrong = world.release.__class__(
         **{

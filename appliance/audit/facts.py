@@ -258,6 +258,7 @@ class StateJournal(Value, frozen=True):
     head: str = ""
     broken: str | None = None
     unsafe: tuple[str, ...] = ()  # events that weakened safety on purpose
+    replaced: tuple[str, ...] = ()  # first roots that were trusted before, and when that ended
 
 
 class Container(Value, frozen=True):

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 import msgspec
 
+from appliance.clock import utc_now
 from appliance.durable import make_folder, write_file
 from appliance.errors import BadInput, BanipError
 from appliance.format import Grade
 from appliance.rag.client import DEFAULT_URL, Client, Declined, KeyRefused
 from appliance.rag.users import Role, UserFile, digest_of
-from appliance.state import utc_now
 from appliance.text import Event, printable, text
 
 if TYPE_CHECKING:

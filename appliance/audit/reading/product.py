@@ -14,6 +14,7 @@ from appliance.errors import BanipError
 from appliance.format import HttpAnswers, sha256_hex
 from appliance.plan import owned_by
 from appliance.release import installed, load
+from appliance.standing import replacements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -103,7 +104,15 @@ def state(server: Server) -> StateJournal:
     unsafe = [
         f"{entry.at:%Y-%m-%dT%H:%M:%SZ} {entry.event}" for entry in entries if entry.event.startswith(_UNSAFE)
     ]
-    return StateJournal(lines=len(entries), head=sha256_hex(last[0]) if last else "", unsafe=tuple(unsafe))
+    replaced = [
+        f"{one.at:%Y-%m-%dT%H:%M:%SZ} {one.former}" if one.at else one.former for one in replacements(server)
+    ]
+    return StateJournal(
+        lines=len(entries),
+        head=sha256_hex(last[0]) if last else "",
+        unsafe=tuple(unsafe),
+        replaced=tuple(replaced),
+    )
 
 
 # --- Units -------------------------------------------------------------------------------------------------
