@@ -37,6 +37,17 @@ EXPIRED = click.option(
     metavar="RELEASE",
     help="Take a release whose time is over: type its id. It is logged.",
 )
+REPAIR = click.option(
+    "--repair",
+    "others",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="OTHER",
+    help="Another copy of the same bundle: gives what the first does not. May stand several times.",
+)
+RECHECK = click.option(
+    "--recheck", is_flag=True, help="Hash what the store has of this release, and heal what is damaged."
+)
 
 
 @click.group(
@@ -94,16 +105,24 @@ def verify_command(session: Session, bundle: Path, accept_expired: str | None) -
 @cli.command("import")
 @BUNDLE
 @EXPIRED
+@REPAIR
+@RECHECK
 @click.pass_obj
-def import_command(session: Session, bundle: Path, accept_expired: str | None) -> None:
+def import_command(
+    session: Session, bundle: Path, accept_expired: str | None, others: tuple[Path, ...], *, recheck: bool
+) -> None:
     r"""Read a bundle into the store, once, and change nothing else.
 
     \b
-    Example:
+    Examples:
       appliance import /media/usb/minimal-1.1.0.tar
+      appliance import /media/usb/minimal-1.1.0.tar --repair /media/second/minimal-1.1.0.tar
     """
-    with session.accepted(bundle, accept_expired) as (trusted, carrier, _lock):
-        receipt = session.bring_in(trusted, carrier)
+    with (
+        session.accepted(bundle, accept_expired) as (trusted, carrier, _lock),
+        session.copies(others, trusted, accept_expired) as copies,
+    ):
+        receipt = session.bring_in(trusted, carrier, copies=copies, recheck=recheck)
         session.result(text("{release} is in the store", release=trusted.release.id), receipt)
 
 
@@ -154,22 +173,30 @@ def plan(session: Session, bundle: Path, accept_expired: str | None) -> None:
 @cli.command()
 @BUNDLE
 @EXPIRED
+@REPAIR
+@RECHECK
 @click.pass_obj
-def install(session: Session, bundle: Path, accept_expired: str | None) -> None:
+def install(
+    session: Session, bundle: Path, accept_expired: str | None, others: tuple[Path, ...], *, recheck: bool
+) -> None:
     r"""Install a bundle, or bring this server to it; run it again after any interruption.
 
     \b
     Example:
       python3 -I appliance.pyz install /media/usb/minimal-1.0.0.tar
     """
-    _apply(session, bundle, accept_expired)
+    _apply(session, bundle, accept_expired, others, recheck=recheck)
 
 
 @cli.command()
 @BUNDLE
 @EXPIRED
+@REPAIR
+@RECHECK
 @click.pass_obj
-def upgrade(session: Session, bundle: Path, accept_expired: str | None) -> None:
+def upgrade(
+    session: Session, bundle: Path, accept_expired: str | None, others: tuple[Path, ...], *, recheck: bool
+) -> None:
     r"""Upgrade the installed release; a failure brings the old one back by itself (exit 30).
 
     \b
@@ -182,15 +209,20 @@ def upgrade(session: Session, bundle: Path, accept_expired: str | None) -> None:
             where=session.server.root,
             remedy=text("run install instead of upgrade"),
         )
-    _apply(session, bundle, accept_expired)
+    _apply(session, bundle, accept_expired, others, recheck=recheck)
 
 
-def _apply(session: Session, path: Path, accept_expired: str | None) -> None:
-    with session.accepted(path, accept_expired) as (bundle, carrier, lock):
+def _apply(
+    session: Session, path: Path, accept_expired: str | None, others: tuple[Path, ...], *, recheck: bool
+) -> None:
+    with (
+        session.accepted(path, accept_expired) as (bundle, carrier, lock),
+        session.copies(others, bundle, accept_expired) as copies,
+    ):
         session.require_fit(bundle.release)
         operator = session.operator(session.trust(), lock)
         operator.make_way()
-        session.bring_in(bundle, carrier)
+        session.bring_in(bundle, carrier, copies=copies, recheck=recheck)
         outcome = operator.apply(bundle)
     _report(session, outcome)
 

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from appliance.errors import BanipError, Tampered, UnfitServer, Untrusted
+from appliance.chunks import Progress, Tally, chunks_of, judge, refusal
+from appliance.errors import BadInput, BanipError, Tampered, UnfitServer, Untrusted
 from appliance.facts import read_facts
+from appliance.intake import import_bundle
 from appliance.media import open_carrier
 from appliance.operation import Operator
 from appliance.preflight import examine, written_bytes
 from appliance.release import floor_of, good_bundles, installed
 from appliance.site import read_site
 from appliance.state import reference_time, utc_now
-from appliance.store import Progress, import_bundle
 from appliance.text import Event, text
 from appliance.verify import first_trust, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from appliance.chunks import Fault
     from appliance.format import Release
+    from appliance.intake import Resumed
     from appliance.media import Carrier
     from appliance.preflight import Finding
     from appliance.release import Server
     from appliance.state import FirstContact, Lock
     from appliance.text import Language, Text
     from appliance.verify import Trust, TrustedBundle
+
+
+_ASK_FOR = text(
+    "what is in the store stays and is not read again: give another copy with --repair, or ask the sender "
+    "for exactly these blobs, then run the same command again"
+)
 
 
 @dataclass
@@ -150,33 +158,74 @@ class Session:
             )
 
     def check_content(self, bundle: TrustedBundle, carrier: Carrier) -> None:
-        """Read every blob from the medium and compare its digest with the signed one; write nothing."""
-        blobs = bundle.release.blobs
-        total, done = sum(blob.size_bytes for blob in blobs), 0
-        with self._progress(bundle) as progress:
-            for blob in blobs:
-                digest = hashlib.sha256()
-                for piece in carrier.blob(blob):
-                    digest.update(piece)
-                if digest.hexdigest() != blob.sha256:
-                    raise Tampered(
-                        text("a blob is not what was signed"),
-                        where=blob.sha256,
-                        seen=digest.hexdigest(),
-                        remedy=text("copy the bundle onto another medium and verify again"),
-                    )
-                done += blob.size_bytes
-                progress(Progress(blob.sha256, done, total))
+        """Read every blob from the medium on all cores and compare; write nothing.
 
-    def bring_in(self, bundle: TrustedBundle, carrier: Carrier) -> dict[str, int]:
-        """Read what is missing from the medium into the store, with progress."""
+        Raises one error that names all that is wrong (``Tampered``) or unreadable (``UnreadableMedium``).
+        """
+        blobs = bundle.release.blobs
+        chunks = [chunk for blob in blobs for chunk in chunks_of(blob, bundle.chunks.of(blob.sha256))]
         with self._progress(bundle) as progress:
-            receipt = import_bundle(bundle, carrier, self.server.store, progress)
-        facts = asdict(receipt)
-        self.server.state.journal.append("imported", release=bundle.release.id, **facts)
+            tally = Tally(sum(blob.size_bytes for blob in blobs), progress)
+            faults = judge(chunks, lambda one: carrier.blob(one.blob, one.start, one.end), tally)
+        if faults:
+            remedy = text("copy the bundle onto another medium and verify again")
+            raise refusal(faults, bundle.release, remedy)
+        if carrier.unread_frames:  # all content is whole, and the medium is not
+            raise carrier.unread_frames[0]
+
+    @contextmanager
+    def copies(
+        self, paths: Iterable[Path], bundle: TrustedBundle, accept_expired: str | None
+    ) -> Iterator[tuple[Carrier, ...]]:
+        """Open other copies of a bundle, judged by the same rules; ``BadInput`` for another release."""
+        with ExitStack() as opened:
+            found = []
+            for path in paths:
+                other, carrier = opened.enter_context(self.judged(path, accept_expired))
+                if other.release_json != bundle.release_json:
+                    raise BadInput(
+                        text("the other copy is not a copy of this bundle"),
+                        where=path,
+                        expected=bundle.release.id,
+                        seen=other.release.id,
+                        remedy=text("give --repair another copy of the very same bundle"),
+                    )
+                found.append(carrier)
+            yield tuple(found)
+
+    def bring_in(
+        self,
+        bundle: TrustedBundle,
+        carrier: Carrier,
+        *,
+        copies: tuple[Carrier, ...] = (),
+        recheck: bool = False,
+    ) -> dict[str, int]:
+        """Read what is missing from the medium into the store, with progress; the journal keeps the receipt.
+
+        Raises one error that asks for exactly what no medium gave; the rest is in the store then.
+        """
+        with self._progress(bundle) as progress:
+            receipt = import_bundle(
+                bundle, carrier, self.server.store, self._watch(progress), copies=copies, recheck=recheck
+            )
+        facts = receipt.counts()
+        event = "imported-in-part" if receipt.faults else "imported"
+        self.server.state.journal.append(event, release=bundle.release.id, **facts)
         words = text("read {new} new blobs, {kept} were here", new=receipt.blobs_new, kept=receipt.blobs_kept)
         self.say(Event("imported", words, facts))
+        if receipt.faults:
+            raise refusal(receipt.faults, bundle.release, _ASK_FOR)
         return facts
+
+    def _watch(self, progress: Callable[[Progress], None]) -> Callable[[Progress | Resumed | Fault], None]:
+        def watch(told: Progress | Resumed | Fault) -> None:
+            if isinstance(told, Progress):
+                progress(told)
+            else:
+                self.say(told.event())
+
+        return watch
 
     @contextmanager
     def _progress(self, bundle: TrustedBundle) -> Iterator[Callable[[Progress], None]]:

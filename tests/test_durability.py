@@ -51,7 +51,8 @@ from pathlib import Path
 from appliance.errors import BanipError
 from appliance.media import open_carrier
 from appliance.state import FirstContact, State
-from appliance.store import Store, import_bundle, replace_link, write_file
+from appliance.intake import import_bundle
+from appliance.store import Store, replace_link, write_file
 from appliance.verify import Floor, first_trust, verify
 from appliance.format import sha256_hex
 

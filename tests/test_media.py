@@ -31,7 +31,8 @@ from appliance.format import (
     padding_bytes,
     sha256_hex,
 )
-from appliance.media import PIECE_BYTES, open_carrier, room_bytes
+from appliance.media import open_carrier, room_bytes
+from appliance.pieces import PIECE_BYTES
 from appliance.text import text
 from appliance.verify import verify
 from tests.world import NOW, Generation, Member, World, key
