@@ -22,6 +22,7 @@ from appliance.plan import plan_for
 from appliance.rag.command import COMMANDS
 from appliance.release import DEFAULT_ROOT, Server, installed, load
 from appliance.session import Session
+from appliance.storekeeping import store_command
 from appliance.text import Event, choose_language, text
 from appliance.verify import first_trust
 
@@ -340,7 +341,7 @@ def carry_out(session: Session, lock_descriptor: int) -> None:
     session.tell({"changed": changed})
 
 
-for command in (audit_command, *COMMANDS):
+for command in (audit_command, store_command, *COMMANDS):
     cli.add_command(command)
 cli.help = (cli.help or "").replace(r"\b", "\b")
 

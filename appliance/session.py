@@ -43,6 +43,10 @@ _ASK_FOR = text(
 )
 
 
+def _read_from_medium(percent: int) -> Text:
+    return text("read {percent} % from the medium", percent=percent)
+
+
 @dataclass
 class Session:
     """What one call of the command line has: the server, its voice, and what first contact brought."""
@@ -164,7 +168,7 @@ class Session:
         """
         blobs = bundle.release.blobs
         chunks = [chunk for blob in blobs for chunk in chunks_of(blob, bundle.chunks.of(blob.sha256))]
-        with self._progress(bundle) as progress:
+        with self.progress(text("the release {id}", id=bundle.release.id)) as progress:
             tally = Tally(sum(blob.size_bytes for blob in blobs), progress)
             faults = judge(chunks, lambda one: carrier.blob(one.blob, one.start, one.end), tally)
         if faults:
@@ -205,7 +209,7 @@ class Session:
 
         Raises one error that asks for exactly what no medium gave; the rest is in the store then.
         """
-        with self._progress(bundle) as progress:
+        with self.progress(text("the release {id}", id=bundle.release.id)) as progress:
             receipt = import_bundle(
                 bundle, carrier, self.server.store, self._watch(progress), copies=copies, recheck=recheck
             )
@@ -228,9 +232,12 @@ class Session:
         return watch
 
     @contextmanager
-    def _progress(self, bundle: TrustedBundle) -> Iterator[Callable[[Progress], None]]:
+    def progress(
+        self, what: Text, words: Callable[[int], Text] = _read_from_medium
+    ) -> Iterator[Callable[[Progress], None]]:
+        """Show how far long work is: a bar on a terminal, ten lines elsewhere."""
         if self.as_json or not sys.stderr.isatty():
-            yield self._progress_lines()
+            yield self._progress_lines(words)
             return
         from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
         from rich.progress import (  # noqa: PLC0415 - as above
@@ -243,10 +250,10 @@ class Session:
 
         columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
         with Bar(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(bundle.release.id)
+            task = bar.add_task(what.render(self.language))
             yield lambda done: bar.update(task, completed=done.bytes_done, total=done.bytes_total)
 
-    def _progress_lines(self) -> Callable[[Progress], None]:
+    def _progress_lines(self, words: Callable[[int], Text]) -> Callable[[Progress], None]:
         last = 0
 
         def progress(done: Progress) -> None:
@@ -254,9 +261,8 @@ class Session:
             percent = 100 * done.bytes_done // max(done.bytes_total, 1)
             if percent >= last + 10:  # ten lines for any size: this may go to a log
                 last = percent - percent % 10
-                words = text("read {percent} % from the medium", percent=last)
                 facts = {"bytes_done": done.bytes_done, "bytes_total": done.bytes_total}
-                self.say(Event("import", words, facts))
+                self.say(Event("import", words(last), facts))
 
         return progress
 

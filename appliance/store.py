@@ -214,6 +214,14 @@ class Store:
         """Return the names of the blobs that are here, with their sizes in bytes."""
         return _sizes(self._blobs)
 
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove blobs by their names, and whatever runs have left that did not come to their end."""
+        for path in (*map(self.path, names), *self.parts()):
+            path.unlink(missing_ok=True)
+        for folder in (self._blobs, self._incoming):
+            if folder.is_dir():
+                sync_folder(folder)
+
     def parts(self) -> tuple[Path, ...]:
         """Return what runs have left that did not come to their end."""
         return tuple(self._incoming / name for name in sorted(_sizes(self._incoming)))
