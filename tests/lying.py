@@ -8,7 +8,9 @@ might wait for a thread that waits for Python's lock. Orders are lines on stdin,
     show FILE               from now on the bytes come from this file
     show-at OFFSET FILE     the same, from the first read beyond the offset on
     pull-at OFFSET HOW      from that read on there is no medium: "pull" is ENODEV, "pull-silently" is EIO
-    reads                   answers with the bytes that were asked for since the mount
+    run-at OFFSET WORDS     a program is run to its end before that read is answered
+    kill-at BYTES           whoever reads is killed by SIGKILL when so many more bytes have left
+    reads                   answers with the bytes that have left the medium since the mount
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import ctypes
 import errno
 import os
 import select
+import shlex
+import signal
 import stat
 import struct
 import subprocess
@@ -71,11 +75,12 @@ class Liar:
     size_bytes: int
     scratches: list[Scratch] = field(default_factory=list)
     gone: int = 0
-    bytes_asked: int = 0
-    turns: list[tuple[int, str]] = field(default_factory=list)
+    bytes_given: int = 0
+    kill_at: int | None = None
+    turns: list[tuple[int, list[str]]] = field(default_factory=list)
 
     def answer(self, request: bytes) -> None:
-        _, code, unique, node, _, _, _, _ = _HEADER.unpack_from(request)
+        _, code, unique, node, _, _, reader, _ = _HEADER.unpack_from(request)
         if code in {FORGET, BATCH_FORGET, INTERRUPT}:
             return
         try:
@@ -83,6 +88,9 @@ class Liar:
         except OSError as failed:
             body, error = b"", -(failed.errno or errno.EIO)
         os.write(self.descriptor, struct.pack("<IiQ", 16 + len(body), error, unique) + body)
+        if self.kill_at is not None and self.bytes_given >= self.kill_at:
+            self.kill_at = None
+            os.kill(reader, signal.SIGKILL)
 
     def _body(self, code: int, node: int, rest: bytes) -> bytes:
         if code == LOOKUP and rest.rstrip(b"\0") != NAME.encode():
@@ -119,25 +127,31 @@ class Liar:
                     continue
                 scratch.times -= 1
                 raise OSError(errno.EIO, "scratched")
-        self.bytes_asked += max(0, min(count, self.size_bytes - offset))
+        self.bytes_given += max(0, min(count, self.size_bytes - offset))
         return os.pread(self.content, count, offset)
 
-    def _turn(self, what: str) -> None:
-        if what in _PULLED:
-            self.gone = _PULLED[what]
+    def _turn(self, words: list[str]) -> None:
+        if words[0] == "run":
+            subprocess.run(words[1:], check=True)
+        elif words[0] == "show":
+            self.content = os.open(words[1], os.O_RDONLY)
         else:
-            self.content = os.open(what, os.O_RDONLY)
+            self.gone = _PULLED[words[0]]
 
     def obey(self, order: str) -> str:
-        word, *rest = order.split()
+        word, *rest = shlex.split(order)
         if word == "fail":
             self.scratches.append(Scratch(int(rest[0]), int(rest[1]), int(rest[2])))
         elif word == "show":
-            self._turn(rest[0])
-        elif word in {"show-at", "pull-at"}:  # small reads, of headers, go on
-            self.turns.append((int(rest[0]), rest[1]))
+            self._turn(["show", *rest])
+        elif word in {"show-at", "run-at"}:  # small reads, of headers, go on
+            self.turns.append((int(rest[0]), [word.removesuffix("-at"), *rest[1:]]))
+        elif word == "pull-at":
+            self.turns.append((int(rest[0]), rest[1:]))
+        elif word == "kill-at":
+            self.kill_at = self.bytes_given + int(rest[0])
         elif word == "reads":
-            return f"ok {self.bytes_asked}"
+            return f"ok {self.bytes_given}"
         return "ok"
 
 
@@ -191,7 +205,7 @@ class LyingMedium:
         """Give an order, and return the answer."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+        self.process.stdin.write(shlex.join(map(str, words)) + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline().strip()
         assert answer.startswith("ok"), answer

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.lying import LyingMedium
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = [pytest.mark.real, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
 LATER = datetime(2900, 1, 1, tzinfo=timezone.utc)
 LARGE = "models/tiny/large.bin"
