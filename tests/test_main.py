@@ -255,7 +255,7 @@ def test_the_examples_of_the_help_are_good_command_lines() -> None:
 def test_the_commands_are_those_of_the_design() -> None:
     assert set(commands()) == {
         "verify", "import", "preflight", "plan", "install", "upgrade", "rollback", "status", "inventory",
-        "adopt", "uninstall", "audit", "ask", "ingest", "documents", "feedback", "user",
+        "adopt", "uninstall", "store", "audit", "ask", "ingest", "documents", "feedback", "user",
     }  # fmt: skip
 
 
