@@ -22,6 +22,7 @@ from appliance.format import (
     ENVELOPE_MAX_BYTES,
     FORMAT_MEMBER,
     RELEASE_TARGET,
+    RIGHT_BUNDLE,
     ROOM_MEMBER,
     ROOTS_MAX,
     SIGNATURE_ROOM_BYTES,
@@ -32,6 +33,7 @@ from appliance.format import (
     envelope_to_bytes,
     format_line,
     member_header,
+    not_a_bundle,
     padding_bytes,
     root_member,
 )
@@ -57,6 +59,7 @@ _HEAD_ORDER = (
     RELEASE_TARGET,
     CHUNKS_TARGET,
 )
+_THE_FILE_ITSELF = text("give the path of the .tar file itself, not of a link to it")
 _OPERATOR_ERRORS = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 
 
@@ -75,13 +78,13 @@ def open_carrier(path: Path) -> Iterator[Carrier]:
                 text("the bundle cannot be opened"),
                 where=path,
                 seen=error.strerror,
-                remedy=text("give the path of the .tar file itself, not of a link to it"),
+                remedy=_THE_FILE_ITSELF,
             ) from error
         raise _unreadable(path, 0, error) from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise BadInput(text("the bundle is not a regular file"), where=path)
+            raise BadInput(text("the bundle is not a regular file"), where=path, remedy=_THE_FILE_ITSELF)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         yield Carrier(path, descriptor, status.st_size)
     finally:
@@ -186,7 +189,9 @@ class Carrier:
             start = end
         size = room_bytes(envelope)
         if size < 0:
-            raise Untrusted(text("the signatures are larger than allowed"), where=TARGETS_MEMBER)
+            raise Untrusted(
+                text("the signatures are larger than allowed"), where=TARGETS_MEMBER, remedy=RIGHT_BUNDLE
+            )
         room, end = self._member(end, ROOM_MEMBER, size)
         if any(room):
             raise Tampered(text("bytes that must be zero are not"), where=ROOM_MEMBER, remedy=_COPY_AGAIN)
@@ -206,11 +211,11 @@ class Carrier:
         size = _size_in(block)
         # Another format's line may be longer than ours; no format's needs more than a block.
         if size is None or size > BLOCK_BYTES or block != member_header(FORMAT_MEMBER, size):
-            raise Untrusted(text("this file is not a Banip bundle"), where=self.path)
+            raise not_a_bundle(self.path)
         line, end = self._member(0, FORMAT_MEMBER, size)
         check_format_line(line)
         if line != format_line():
-            raise Untrusted(text("this file is not a Banip bundle"), where=self.path)
+            raise not_a_bundle(self.path)
         return end
 
     def _envelope(self, offset: int, due: list[str]) -> tuple[str, bytes, int]:

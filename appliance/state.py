@@ -153,7 +153,8 @@ class State:
             raise _damaged(self._roots, "no root is left")
         floors = [*self._counter_floor(binding), *kept]
         floor = max(floors, key=lambda one: one.counter, default=None)
-        return Trust(self._root(roots[-1]), binding.product, binding.site, floor)
+        older = tuple(map(self._root, roots[:-1])) if roots == list(range(1, len(roots) + 1)) else ()
+        return Trust(self._root(roots[-1]), binding.product, binding.site, floor, older=older)
 
     def root(self, version: int) -> bytes | None:
         """Return the root envelope of that version that was accepted here, or None. Raises ``Tampered``."""
