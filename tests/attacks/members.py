@@ -390,6 +390,21 @@ def a_device(scene: Scene) -> Path:
     return scene.medium.joinpath("/dev/zero")
 
 
+FILE_NAMES = {
+    "named to steer the terminal": "\x1b]0;evil\x07\x1b[2J\x9b2J.tar",
+    "named to be read from right to left": "demo-\u202erat.0.0.3.tar",
+    "named with a remedy of its own": "demo\n  \uc870\uce58: sh evil\u2028.tar",
+    "named in no UTF-8": "\udcff\udcfe.tar",
+    "named with what formats text": "{name}%s\\x1b.tar",
+    "named with 255 letters": "x" * 251 + ".tar",
+}
+
+
+@attacks(12, rows.MISSING, {f"a bundle {defect}, cut short": name for defect, name in FILE_NAMES.items()})
+def _named(scene: Scene, name: str) -> Path:
+    return scene.lay(scene.world.carrier_bytes()[:-1]).rename(scene.medium / name)
+
+
 @attack(13, rows.UNREADABLE)
 def a_medium_that_answers_with_errors(scene: Scene) -> Path:
     """A regular file whose first bytes the kernel refuses with EIO: this process's own unmapped memory."""

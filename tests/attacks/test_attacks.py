@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from appliance.__main__ import main
 from appliance.errors import Untrusted
@@ -116,7 +117,7 @@ def check_words(attack: Attack, code: int, words: str) -> None:
     assert HANGUL.search(words)
     assert printable(words) == words
     assert len(words) < 4000
-    assert "  조치: " in words
+    assert words.count("\n  조치: ") == 1
 
 
 def check_facts(attack: Attack, code: int, told: dict[str, object]) -> None:
@@ -188,6 +189,23 @@ def test_the_scene_that_nobody_touched_is_taken(scene: Scene, capsys: pytest.Cap
     assert {path.name for path in (scene.site.root / "store/blobs/sha256").iterdir()} == set(
         scene.world.blobs
     )
+
+
+def test_a_mirrored_signature_is_taken_for_it_says_nothing_else(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From (r, s) anybody can make (r, n - s): as valid, over the same bytes, by the same key (ECDSA)."""
+
+    def mirrored(signature: bytes, _: bytes) -> bytes:
+        r, s = decode_dss_signature(signature)
+        return encode_dss_signature(r, signatures.N - s)
+
+    before = scene.world.targets
+    signatures.respell(scene.world, mirrored)
+    bundle = scene.world.carrier(scene.medium)
+    assert before not in bundle.read_bytes()
+    main(["--root", str(scene.site.root), "verify", str(bundle)])
+    assert "demo-3.0.0-c3" in capsys.readouterr().out
 
 
 # --- Neighbours of appliance.pyz: the built file, run as an operator runs it
