@@ -61,7 +61,7 @@ class BanipError(Exception):
         found += [f"  {names[name]}: {_words(value, language)}" for name, value in facts if value is not None]
         if self.remedy is not None:
             found.append(f"  {names['remedy']}: {self.remedy.render(language)}")
-        return found
+        return [_below(fact) for fact in found]
 
     def as_json(self, language: Language = "en") -> dict[str, object]:
         """Return the same facts for ``--json``; ``error`` is the class, a stable name."""
@@ -137,6 +137,11 @@ _LABELS: dict[str, dict[str, str]] = {
     "en": {"where": "where", "expected": "expected", "seen": "seen", "remedy": "remedy"},
     "ko": {"where": "위치", "expected": "기대값", "seen": "실제값", "remedy": "조치"},
 }
+
+
+def _below(fact: str) -> str:
+    """Set further lines of a fact below it: what a medium is called must not pass for a remedy of ours."""
+    return fact.replace("\n", "\n      ")
 
 
 def _words(value: object, language: Language) -> str:

@@ -22,6 +22,7 @@ from appliance.format import (
     ENVELOPE_MAX_BYTES,
     FORMAT_MEMBER,
     RELEASE_TARGET,
+    RIGHT_BUNDLE,
     ROOM_MEMBER,
     ROOTS_MAX,
     SIGNATURE_ROOM_BYTES,
@@ -32,6 +33,7 @@ from appliance.format import (
     envelope_to_bytes,
     format_line,
     member_header,
+    not_a_bundle,
     padding_bytes,
     root_member,
 )
@@ -206,7 +208,9 @@ class Carrier:
         envelope, end = self._member(start, *self._sized(start, [TARGETS_MEMBER]))
         size = room_bytes(envelope)
         if size < 0:
-            raise Untrusted(text("the signatures are larger than allowed"), where=TARGETS_MEMBER)
+            raise Untrusted(
+                text("the signatures are larger than allowed"), where=TARGETS_MEMBER, remedy=RIGHT_BUNDLE
+            )
         room, end = self._member(end, ROOM_MEMBER, size)
         if any(room):
             raise Tampered(text("bytes that must be zero are not"), where=ROOM_MEMBER, remedy=_COPY_AGAIN)
@@ -226,11 +230,11 @@ class Carrier:
         size = _size_in(block)
         # Another format's line may be longer than ours; no format's needs more than a block.
         if size is None or size > BLOCK_BYTES or block != member_header(FORMAT_MEMBER, size):
-            raise Untrusted(text("this file is not a Banip bundle"), where=self.path)
+            raise not_a_bundle(self.path)
         line, end = self._member(0, FORMAT_MEMBER, size)
         check_format_line(line)
         if line != format_line():
-            raise Untrusted(text("this file is not a Banip bundle"), where=self.path)
+            raise not_a_bundle(self.path)
         return end
 
     def _sized(self, offset: int, due: list[str]) -> tuple[str, int]:

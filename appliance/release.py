@@ -297,9 +297,10 @@ def load(server: Server, release_id: str, trust: Trust) -> TrustedBundle:
     nothing by itself.
     """
     source = FolderSource(server.folder(release_id) / "metadata")
+    root = _accepted_root(server, source.envelopes().roots) or trust.root
     bundle = verify(
         source,
-        replace(trust, root=_accepted_root(server, source.envelopes().roots) or trust.root, floor=None),
+        replace(trust, root=root, older=(), floor=None),
         reference_time=server.clock.now(),
         accept_expired=release_id,
     )

@@ -19,7 +19,14 @@ from appliance.operation import Operator
 from appliance.preflight import examine, written_bytes
 from appliance.roots import follow_roots
 from appliance.site import read_site
-from appliance.standing import TRUST_REPLACED, read_standing, replaced_by, require_consent, would_replace
+from appliance.standing import (
+    TRUST_REPLACED,
+    advanced,
+    read_standing,
+    replaced_by,
+    require_consent,
+    would_replace,
+)
 from appliance.text import Event, text
 from appliance.verify import verify
 
@@ -178,7 +185,7 @@ class Session:
         """
         self._recover_roots()
         standing = self.standing()
-        _, new = follow_roots(carrier.roots(), standing.trust.root)
+        _, new = follow_roots(carrier.roots(), standing.trust.root, standing.trust.older)
         if new and standing.adopted:
             self._store_roots(new, "roots-accepted", bundle=path.name)
 
@@ -191,14 +198,14 @@ class Session:
         standing, state = self.standing(), self.server.state
         state.accept_roots(roots)
         state.journal.append(event, versions=[root_version(root) for root in roots], **facts)
-        self._standing = replace(standing, recovered=(), trust=replace(standing.trust, root=roots[-1]))
+        self._standing = replace(standing, recovered=(), trust=advanced(standing.trust, roots))
 
     def _accept(self, bundle: TrustedBundle) -> None:
         standing, state = self.standing(), self.server.state
         if not standing.adopted and self.first_contact is not None:
             state.adopt(self.first_contact)
             state.accept_roots((*standing.recovered, *bundle.new_roots))
-            trust = replace(standing.trust, root=bundle.roots[-1])
+            trust = advanced(standing.trust, bundle.new_roots)
             self._standing = replace(standing, adopted=True, recovered=(), trust=trust)
         if bundle.expired:
             state.journal.append("expired-accepted", release=bundle.release.id)

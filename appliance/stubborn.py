@@ -22,6 +22,7 @@ PAUSES_S = (0.1, 0.5)
 #: So many failures in a row raise the question whether the medium is there at all.
 _FAILURES_MOST = 8
 _GONE = {errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE}
+_THE_FILE_ITSELF = text("give the path of the .tar file itself, not of a link to it")
 _OPERATOR_ERRORS = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 
 
@@ -40,13 +41,13 @@ def open_stubbornly(path: Path, pause: Callable[[float], None] = time.sleep) -> 
                 text("the bundle cannot be opened"),
                 where=path,
                 seen=error.strerror,
-                remedy=text("give the path of the .tar file itself, not of a link to it"),
+                remedy=_THE_FILE_ITSELF,
             ) from error
         raise _unreadable(path, 0, error.strerror) from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise BadInput(text("the bundle is not a regular file"), where=path)
+            raise BadInput(text("the bundle is not a regular file"), where=path, remedy=_THE_FILE_ITSELF)
         yield StubbornFile(path, descriptor, status.st_size, pause)
     finally:
         os.close(descriptor)

@@ -243,7 +243,8 @@ def test_every_locked_package_is_held_by_a_digest() -> None:
 
 
 def _lock() -> str:
-    return (PROJECT / "requirements-dev.txt").read_text("utf-8")
+    """Return what is locked: the environment of all, and the fuzzers' own."""
+    return "".join((PROJECT / f"requirements-{name}.txt").read_text("utf-8") for name in ("dev", "fuzz"))
 
 
 #: torch and what needs it are the servers' only: larger than everything else together.
