@@ -17,6 +17,7 @@ from appliance.intake import import_bundle
 from appliance.media import open_carrier
 from appliance.operation import Operator
 from appliance.preflight import examine, written_bytes
+from appliance.progress import bar_of_progress, lines_of_progress
 from appliance.roots import follow_roots
 from appliance.site import read_site
 from appliance.standing import (
@@ -368,34 +369,10 @@ class Session:
     ) -> Iterator[Callable[[Progress], None]]:
         """Show how far long work is: a bar on a terminal, ten lines elsewhere."""
         if self.as_json or not sys.stderr.isatty():
-            yield self._progress_lines(words)
-            return
-        from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
-        from rich.progress import (  # noqa: PLC0415 - as above
-            BarColumn,
-            DownloadColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-        from rich.progress import Progress as Bar  # noqa: PLC0415 - as above
-
-        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        with Bar(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(what.render(self.language))
-            yield lambda done: bar.update(task, completed=done.bytes_done, total=done.bytes_total)
-
-    def _progress_lines(self, words: Callable[[int], Text]) -> Callable[[Progress], None]:
-        last = 0
-
-        def progress(done: Progress) -> None:
-            nonlocal last
-            percent = 100 * done.bytes_done // max(done.bytes_total, 1)
-            if percent >= last + 10:  # ten lines for any size: this may go to a log
-                last = percent - percent % 10
-                facts = {"bytes_done": done.bytes_done, "bytes_total": done.bytes_total}
-                self.say(Event("import", words(last), facts))
-
-        return progress
+            yield lines_of_progress(lambda percent, facts: self.say(Event("import", words(percent), facts)))
+        else:
+            with bar_of_progress(what.render(self.language)) as progress:
+                yield progress
 
     def operator(self, trust: Trust, lock: Lock) -> Operator:
         """Return who carries out plans here."""

@@ -23,7 +23,7 @@ TIERS: tuple[frozenset[str], ...] = (
     frozenset({"format", "facts", "pieces", "site", "stubborn", "versions"}),
     frozenset({"chunks", "durable", "roots", "clock"}),
     frozenset({"verify"}),
-    frozenset({"part", "store", "intake", "journal", "media", "metadata", "chain"}),
+    frozenset({"part", "progress", "store", "intake", "journal", "media", "metadata", "chain"}),
     frozenset({"state"}),
     frozenset({"environment", "host", "images", "packages", "playbook"}),
     frozenset({"preflight", "plan"}),

@@ -19,6 +19,15 @@ PROJECT = Path(__file__).parent.parent
 
 #: Modules without a test file of their own, and where they are tried instead.
 TESTED_ELSEWHERE: dict[str, str] = {
+    "appliance.chain": "test_state and test_rotation",
+    "appliance.chunks": "test_intake and test_session",
+    "appliance.clock": "test_freshness",
+    "appliance.part": "test_intake and test_durability",
+    "appliance.pieces": "test_intake and test_store",
+    "appliance.progress": "test_session and test_main",
+    "appliance.standing": "test_rotation and test_freshness",
+    "appliance.storekeeping": "test_prune and test_store_command",
+    "appliance.stubborn": "test_media and test_intake",
     "appliance.audit.catalogue": "test_audit_checks",
     "appliance.audit.checks.*": "test_audit_checks: a pass and a fail case for every check",
     "appliance.audit.collect": "test_audit_on_a_server",
