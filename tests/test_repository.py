@@ -26,7 +26,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "appliance.pieces": "test_intake and test_store",
     "appliance.progress": "test_session and test_main",
     "appliance.standing": "test_rotation and test_freshness",
-    "appliance.storekeeping": "test_prune and test_store_command",
+    "appliance.storekeeping": "test_holdings",
     "appliance.stubborn": "test_media and test_intake",
     "appliance.audit.catalogue": "test_audit_checks",
     "appliance.audit.checks.*": "test_audit_checks: a pass and a fail case for every check",
