@@ -6,9 +6,9 @@ import os
 import re
 import sys
 from dataclasses import asdict
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -22,11 +22,14 @@ from appliance.operation import StepFailed, carry_out_rest
 from appliance.plan import plan_for
 from appliance.rag.command import COMMANDS
 from appliance.release import DEFAULT_ROOT, Server, installed, load
-from appliance.session import Session
+from appliance.session import Order, Session
+from appliance.storekeeping import store_command
 from appliance.text import Event, choose_language, text
 from appliance.verify import first_trust
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from appliance.clock import Clock
     from appliance.operation import Outcome
     from appliance.state import FirstContact
@@ -44,6 +47,33 @@ SET_CLOCK = click.option(
     is_flag=True,
     help="Set a clock that is behind to the newest signed build time. It is logged.",
 )
+REPAIR = click.option(
+    "--repair",
+    "others",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="OTHER",
+    help="Another copy of the same bundle: gives what the first does not. May stand several times.",
+)
+RECHECK = click.option(
+    "--recheck", is_flag=True, help="Hash what the store has of this release, and heal what is damaged."
+)
+
+
+def taking(command: Callable[[Session, Order], None]) -> Callable[..., None]:
+    """Give a command that takes a bundle in everything that a person may say with it, as one value."""
+
+    @BUNDLE
+    @EXPIRED
+    @REPAIR
+    @RECHECK
+    @SET_CLOCK
+    @click.pass_obj
+    @wraps(command)
+    def run(session: Session, /, **said: Any) -> None:  # noqa: ANN401 - click's options
+        command(session, Order(**said))
+
+    return run
 
 
 @click.group(
@@ -105,20 +135,18 @@ def verify_command(session: Session, bundle: Path, accept_expired: str | None) -
 
 
 @cli.command("import")
-@BUNDLE
-@EXPIRED
-@SET_CLOCK
-@click.pass_obj
-def import_command(session: Session, bundle: Path, accept_expired: str | None, *, set_clock: bool) -> None:
+@taking
+def import_command(session: Session, order: Order) -> None:
     r"""Read a bundle into the store, once, and change nothing else.
 
     \b
-    Example:
+    Examples:
       appliance import /media/usb/minimal-1.1.0.tar
+      appliance import /media/usb/minimal-1.1.0.tar --repair /media/second/minimal-1.1.0.tar
     """
-    with session.accepted(bundle, accept_expired) as (trusted, carrier, _lock):
-        session.mind_clock(trusted.release, set_clock=set_clock)
-        receipt = session.bring_in(trusted, carrier)
+    with session.taken(order) as (trusted, carrier, copies, _lock):
+        session.mind_clock(trusted.release, set_clock=order.set_clock)
+        receipt = session.bring_in(trusted, carrier, copies=copies, recheck=order.recheck)
         session.result(text("{release} is in the store", release=trusted.release.id), receipt)
 
 
@@ -167,26 +195,20 @@ def plan(session: Session, bundle: Path, accept_expired: str | None) -> None:
 
 
 @cli.command()
-@BUNDLE
-@EXPIRED
-@SET_CLOCK
-@click.pass_obj
-def install(session: Session, bundle: Path, accept_expired: str | None, *, set_clock: bool) -> None:
+@taking
+def install(session: Session, order: Order) -> None:
     r"""Install a bundle, or bring this server to it; run it again after any interruption.
 
     \b
     Example:
       python3 -I appliance.pyz install /media/usb/minimal-1.0.0.tar
     """
-    _apply(session, bundle, accept_expired, set_clock=set_clock)
+    _apply(session, order)
 
 
 @cli.command()
-@BUNDLE
-@EXPIRED
-@SET_CLOCK
-@click.pass_obj
-def upgrade(session: Session, bundle: Path, accept_expired: str | None, *, set_clock: bool) -> None:
+@taking
+def upgrade(session: Session, order: Order) -> None:
     r"""Upgrade the installed release; a failure brings the old one back by itself (exit 30).
 
     \b
@@ -199,16 +221,16 @@ def upgrade(session: Session, bundle: Path, accept_expired: str | None, *, set_c
             where=session.server.root,
             remedy=text("run install instead of upgrade"),
         )
-    _apply(session, bundle, accept_expired, set_clock=set_clock)
+    _apply(session, order)
 
 
-def _apply(session: Session, path: Path, accept_expired: str | None, *, set_clock: bool) -> None:
-    with session.accepted(path, accept_expired) as (bundle, carrier, lock):
-        session.mind_clock(bundle.release, set_clock=set_clock)
+def _apply(session: Session, order: Order) -> None:
+    with session.taken(order) as (bundle, carrier, copies, lock):
+        session.mind_clock(bundle.release, set_clock=order.set_clock)
         session.require_fit(bundle.release)
         operator = session.operator(session.trust(), lock)
         operator.make_way()
-        session.bring_in(bundle, carrier)
+        session.bring_in(bundle, carrier, copies=copies, recheck=order.recheck)
         outcome = operator.apply(bundle)
     _report(session, outcome)
 
@@ -330,7 +352,7 @@ def carry_out(session: Session, lock_descriptor: int) -> None:
     session.tell({"changed": changed})
 
 
-for command in (audit_command, *COMMANDS):
+for command in (audit_command, store_command, *COMMANDS):
     cli.add_command(command)
 cli.help = (cli.help or "").replace(r"\b", "\b")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import click
 import msgspec
 
 from appliance.errors import BadInput, BanipError
-from appliance.text import choose_language, text
+from appliance.text import choose_language, printable, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,7 +71,10 @@ def show_usage(error: click.ClickException, language: Language, *, as_json: bool
         wrong = BadInput(text("the command line is wrong: {reason}", reason=error.format_message()))
         show_error(wrong, language, as_json=True)
     else:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        words = error.format_message()  # it quotes what was typed, or what a shell found on a medium
+        click.echo(printable(said.getvalue().replace(words, words.replace("\n", "\\n"))), err=True, nl=False)
 
 
 def show_error(error: BanipError, language: Language, *, as_json: bool) -> None:

@@ -30,6 +30,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_file(path: Path) -> None:
+    """Make the content of a file durable; whoever wrote it may have closed it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_file_system(path: Path) -> None:
     """Make everything durable that is on the file system of ``path``: one call for a folder of many files."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -24,7 +24,7 @@ from appliance.durable import (
     sync_file_system,
     write_file,
 )
-from appliance.errors import BanipError, Incomplete, Tampered, Untrusted
+from appliance.errors import BanipError, Incomplete, Tampered, UnfitServer, Untrusted
 from appliance.format import (
     RELEASE_TARGET,
     Value,
@@ -297,9 +297,10 @@ def load(server: Server, release_id: str, trust: Trust) -> TrustedBundle:
     nothing by itself.
     """
     source = FolderSource(server.folder(release_id) / "metadata")
+    root = _accepted_root(server, source.envelopes().roots) or trust.root
     bundle = verify(
         source,
-        replace(trust, root=_accepted_root(server, source.envelopes().roots) or trust.root, floor=None),
+        replace(trust, root=root, older=(), floor=None),
         reference_time=server.clock.now(),
         accept_expired=release_id,
     )
@@ -331,12 +332,13 @@ def release_ids(server: Server) -> Iterator[str]:
 def kept_bundles(server: Server, trust: Trust) -> tuple[TrustedBundle, ...]:
     """Return what the release folders' own signed metadata proves.
 
-    A damaged folder proves nothing and is passed over, or nobody could repair or remove it; the floor that it
-    stood for is in ``state`` as well.
+    A damaged folder proves nothing and is passed over, or nobody could repair or remove it, and so is one
+    that a newer appliance left in a format unknown to this one; the floor that it stood for is in ``state``
+    as well.
     """
     found = []
     for release_id in release_ids(server):
-        with suppress(Incomplete, Tampered, Untrusted):
+        with suppress(Incomplete, Tampered, UnfitServer, Untrusted):
             found.append(load(server, release_id, trust))
     return tuple(found)
 

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from appliance.chain import name_of, root_version
-from appliance.errors import BanipError, Expired, Tampered, UnfitServer
+from appliance.chunks import Progress, Tally, chunks_of, judge, refusal
+from appliance.errors import BadInput, BanipError, Expired, UnfitServer
 from appliance.facts import read_facts
+from appliance.intake import import_bundle
 from appliance.media import open_carrier
 from appliance.operation import Operator
 from appliance.preflight import examine, written_bytes
+from appliance.progress import bar_of_progress, lines_of_progress
 from appliance.roots import follow_roots
 from appliance.site import read_site
-from appliance.standing import TRUST_REPLACED, read_standing, replaced_by, require_consent, would_replace
-from appliance.store import Progress, import_bundle
+from appliance.standing import (
+    TRUST_REPLACED,
+    advanced,
+    read_standing,
+    replaced_by,
+    require_consent,
+    would_replace,
+)
 from appliance.text import Event, text
 from appliance.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
     from pathlib import Path
 
+    from appliance.chunks import Fault
     from appliance.format import Release
+    from appliance.intake import Resumed
     from appliance.media import Carrier
     from appliance.preflight import Finding
     from appliance.release import Server
@@ -36,6 +46,27 @@ if TYPE_CHECKING:
     from appliance.state import FirstContact, Lock
     from appliance.text import Language, Text
     from appliance.verify import Trust, TrustedBundle
+
+
+_ASK_FOR = text(
+    "what is in the store stays and is not read again: give another copy with --repair, or ask the sender "
+    "for exactly these blobs, then run the same command again"
+)
+
+
+def _read_from_medium(percent: int) -> Text:
+    return text("read {percent} % from the medium", percent=percent)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a person says with a bundle that is to be taken in; ``others`` are copies of it."""
+
+    bundle: Path
+    accept_expired: str | None = None
+    others: tuple[Path, ...] = ()
+    recheck: bool = False
+    set_clock: bool = False
 
 
 @dataclass
@@ -100,6 +131,14 @@ class Session:
             yield self._judge(carrier, accept_expired), carrier
 
     @contextmanager
+    def taken(self, order: Order) -> Iterator[tuple[TrustedBundle, Carrier, tuple[Carrier, ...], Lock]]:
+        """Accept a bundle that is to be taken in, and open the other copies that may help."""
+        with self.accepted(order.bundle, order.accept_expired) as (bundle, carrier, lock):
+            typed = bundle.release.id if bundle.expired else order.accept_expired  # one answer is enough
+            with self.copies(order.others, bundle, typed) as copies:
+                yield bundle, carrier, copies, lock
+
+    @contextmanager
     def accepted(
         self, path: Path, accept_expired: str | None
     ) -> Iterator[tuple[TrustedBundle, Carrier, Lock]]:
@@ -147,7 +186,7 @@ class Session:
         """
         self._recover_roots()
         standing = self.standing()
-        _, new = follow_roots(carrier.roots(), standing.trust.root)
+        _, new = follow_roots(carrier.roots(), standing.trust.root, standing.trust.older)
         if new and standing.adopted:
             self._store_roots(new, "roots-accepted", bundle=path.name)
 
@@ -160,14 +199,14 @@ class Session:
         standing, state = self.standing(), self.server.state
         state.accept_roots(roots)
         state.journal.append(event, versions=[root_version(root) for root in roots], **facts)
-        self._standing = replace(standing, recovered=(), trust=replace(standing.trust, root=roots[-1]))
+        self._standing = replace(standing, recovered=(), trust=advanced(standing.trust, roots))
 
     def _accept(self, bundle: TrustedBundle) -> None:
         standing, state = self.standing(), self.server.state
         if not standing.adopted and self.first_contact is not None:
             state.adopt(self.first_contact)
             state.accept_roots((*standing.recovered, *bundle.new_roots))
-            trust = replace(standing.trust, root=bundle.roots[-1])
+            trust = advanced(standing.trust, bundle.new_roots)
             self._standing = replace(standing, adopted=True, recovered=(), trust=trust)
         if bundle.expired:
             state.journal.append("expired-accepted", release=bundle.release.id)
@@ -255,66 +294,85 @@ class Session:
             )
 
     def check_content(self, bundle: TrustedBundle, carrier: Carrier) -> None:
-        """Read every blob from the medium and compare its digest with the signed one; write nothing."""
-        blobs = bundle.release.blobs
-        total, done = sum(blob.size_bytes for blob in blobs), 0
-        with self._progress(bundle) as progress:
-            for blob in blobs:
-                digest = hashlib.sha256()
-                for piece in carrier.blob(blob):
-                    digest.update(piece)
-                if digest.hexdigest() != blob.sha256:
-                    raise Tampered(
-                        text("a blob is not what was signed"),
-                        where=blob.sha256,
-                        seen=digest.hexdigest(),
-                        remedy=text("copy the bundle onto another medium and verify again"),
-                    )
-                done += blob.size_bytes
-                progress(Progress(blob.sha256, done, total))
+        """Read every blob from the medium on all cores and compare; write nothing.
 
-    def bring_in(self, bundle: TrustedBundle, carrier: Carrier) -> dict[str, int]:
-        """Read what is missing from the medium into the store, with progress."""
-        with self._progress(bundle) as progress:
-            receipt = import_bundle(bundle, carrier, self.server.store, progress)
-        facts = asdict(receipt)
-        self.server.state.journal.append("imported", release=bundle.release.id, **facts)
-        words = text("read {new} new blobs, {kept} were here", new=receipt.blobs_new, kept=receipt.blobs_kept)
-        self.say(Event("imported", words, facts))
-        return facts
+        Raises one error that names all that is wrong (``Tampered``) or unreadable (``UnreadableMedium``).
+        """
+        blobs = bundle.release.blobs
+        chunks = [chunk for blob in blobs for chunk in chunks_of(blob, bundle.chunks.of(blob.sha256))]
+        with self.progress(text("the release {id}", id=bundle.release.id)) as progress:
+            tally = Tally(sum(blob.size_bytes for blob in blobs), progress)
+            faults = judge(chunks, lambda one: carrier.blob(one.blob, one.start, one.end), tally)
+        if faults:
+            remedy = text("copy the bundle onto another medium and verify again")
+            raise refusal(faults, bundle.release, remedy)
+        if carrier.unread_frames:  # all content is whole, and the medium is not
+            raise carrier.unread_frames[0]
 
     @contextmanager
-    def _progress(self, bundle: TrustedBundle) -> Iterator[Callable[[Progress], None]]:
+    def copies(
+        self, paths: Iterable[Path], bundle: TrustedBundle, accept_expired: str | None
+    ) -> Iterator[tuple[Carrier, ...]]:
+        """Open other copies of a bundle, judged by the same rules; ``BadInput`` for another release."""
+        with ExitStack() as opened:
+            found = []
+            for path in paths:
+                other, carrier = opened.enter_context(self.judged(path, accept_expired))
+                if other.release_json != bundle.release_json:
+                    raise BadInput(
+                        text("the other copy is not a copy of this bundle"),
+                        where=path,
+                        expected=bundle.release.id,
+                        seen=other.release.id,
+                        remedy=text("give --repair another copy of the very same bundle"),
+                    )
+                found.append(carrier)
+            yield tuple(found)
+
+    def bring_in(
+        self,
+        bundle: TrustedBundle,
+        carrier: Carrier,
+        *,
+        copies: tuple[Carrier, ...] = (),
+        recheck: bool = False,
+    ) -> dict[str, int]:
+        """Read what is missing from the medium into the store, with progress; the journal keeps the receipt.
+
+        Raises one error that asks for exactly what no medium gave; the rest is in the store then.
+        """
+        with self.progress(text("the release {id}", id=bundle.release.id)) as progress:
+            receipt = import_bundle(
+                bundle, carrier, self.server.store, self._watch(progress), copies=copies, recheck=recheck
+            )
+        facts = receipt.counts()
+        event = "imported-in-part" if receipt.faults else "imported"
+        self.server.state.journal.append(event, release=bundle.release.id, **facts)
+        words = text("read {new} new blobs, {kept} were here", new=receipt.blobs_new, kept=receipt.blobs_kept)
+        self.say(Event("imported", words, facts))
+        if receipt.faults:
+            raise refusal(receipt.faults, bundle.release, _ASK_FOR)
+        return facts
+
+    def _watch(self, progress: Callable[[Progress], None]) -> Callable[[Progress | Resumed | Fault], None]:
+        def watch(told: Progress | Resumed | Fault) -> None:
+            if isinstance(told, Progress):
+                progress(told)
+            else:
+                self.say(told.event())
+
+        return watch
+
+    @contextmanager
+    def progress(
+        self, what: Text, words: Callable[[int], Text] = _read_from_medium
+    ) -> Iterator[Callable[[Progress], None]]:
+        """Show how far long work is: a bar on a terminal, ten lines elsewhere."""
         if self.as_json or not sys.stderr.isatty():
-            yield self._progress_lines()
-            return
-        from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
-        from rich.progress import (  # noqa: PLC0415 - as above
-            BarColumn,
-            DownloadColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-        from rich.progress import Progress as Bar  # noqa: PLC0415 - as above
-
-        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        with Bar(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(bundle.release.id)
-            yield lambda done: bar.update(task, completed=done.bytes_done, total=done.bytes_total)
-
-    def _progress_lines(self) -> Callable[[Progress], None]:
-        last = 0
-
-        def progress(done: Progress) -> None:
-            nonlocal last
-            percent = 100 * done.bytes_done // max(done.bytes_total, 1)
-            if percent >= last + 10:  # ten lines for any size: this may go to a log
-                last = percent - percent % 10
-                words = text("read {percent} % from the medium", percent=last)
-                facts = {"bytes_done": done.bytes_done, "bytes_total": done.bytes_total}
-                self.say(Event("import", words, facts))
-
-        return progress
+            yield lines_of_progress(lambda percent, facts: self.say(Event("import", words(percent), facts)))
+        else:
+            with bar_of_progress(what.render(self.language)) as progress:
+                yield progress
 
     def operator(self, trust: Trust, lock: Lock) -> Operator:
         """Return who carries out plans here."""

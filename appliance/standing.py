@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from appliance.chain import name_of
+from appliance.chain import name_of, root_version
 from appliance.clock import reference_time
 from appliance.errors import BadInput, Incomplete, Tampered, Untrusted
 from appliance.metadata import FolderSource
@@ -72,12 +72,19 @@ def read_standing(server: Server, first_contact: FirstContact | None) -> Standin
     with suppress(Tampered):  # a damaged record proves nothing; who needs it says so
         now = installed(server)
     trust = replace(
-        trust,
-        root=recovered[-1] if recovered else trust.root,
+        advanced(trust, recovered),
         floor=_floor(trust, good),
         installed_sha256=now.release_sha256 if now else None,
     )
     return Standing(trust, base is not None, kept, good, recovered)
+
+
+def advanced(trust: Trust, roots: tuple[bytes, ...]) -> Trust:
+    """Return the trust after these roots, which were found to follow its own."""
+    if not roots:
+        return trust
+    known = root_version(trust.root) == len(trust.older) + 1
+    return replace(trust, root=roots[-1], older=(*trust.older, trust.root, *roots[:-1]) if known else ())
 
 
 def _introduced(server: Server, first: FirstContact | None) -> Trust:

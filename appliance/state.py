@@ -144,7 +144,13 @@ class State:
             raise damaged(self.chain.folder, "no root is left")
         floors = [*self._counter_floor(binding), *kept]
         floor = max(floors, key=lambda one: one.counter, default=None)
-        return Trust(root, binding.product, binding.site, floor)
+        return Trust(root, binding.product, binding.site, floor, older=self._older(root))
+
+    def _older(self, newest: bytes) -> tuple[bytes, ...]:
+        """Return the roots before the newest, where all from version 1 on are here; none otherwise."""
+        held = self.chain.sound()
+        whole = held[-1:] == [newest] and root_version(held[0]) == 1
+        return tuple(held[:-1]) if whole else ()
 
     def former(self, name: str) -> Chain | None:
         """Return the chain of that name if this server once trusted it: to load what is installed only."""

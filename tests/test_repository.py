@@ -19,6 +19,15 @@ PROJECT = Path(__file__).parent.parent
 
 #: Modules without a test file of their own, and where they are tried instead.
 TESTED_ELSEWHERE: dict[str, str] = {
+    "appliance.chain": "test_state and test_rotation",
+    "appliance.chunks": "test_intake and test_session",
+    "appliance.clock": "test_freshness",
+    "appliance.part": "test_intake and test_durability",
+    "appliance.pieces": "test_intake and test_store",
+    "appliance.progress": "test_session and test_main",
+    "appliance.standing": "test_rotation and test_freshness",
+    "appliance.storekeeping": "test_holdings",
+    "appliance.stubborn": "test_media and test_intake",
     "appliance.audit.catalogue": "test_audit_checks",
     "appliance.audit.checks.*": "test_audit_checks: a pass and a fail case for every check",
     "appliance.audit.collect": "test_audit_on_a_server",
@@ -51,18 +60,27 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "bundle.bom": "test_compose",
     "bundle.bootstrap": "test_firstcontact and test_journey: it is appliance.pyz",
     "bundle.collection": "test_collect",
+    "bundle.command": "test_key_command and test_build_cli",
     "bundle.contents": "test_compose",
+    "bundle.copying": "test_pack",
     "bundle.document": "test_manifest",
+    "bundle.draft": "test_ceremony and test_ceremony_kills",
+    "bundle.folder": "test_keys and test_ceremony",
     "bundle.images": "test_bundle_images",
+    "bundle.key_paper": "test_key_command",
     "bundle.local": "test_lock",
     "bundle.make": "test_build_cli and test_journey",
     "bundle.models": "test_lock and test_collect",
     "bundle.packet": "test_build_cli",
+    "bundle.pair": "test_keys",
+    "bundle.paper": "test_build_cli and test_key_command",
     "bundle.problems": "test_manifest",
     "bundle.resolve": "test_lock",
+    "bundle.root": "test_verify, test_keys and test_ceremony",
     "bundle.screen": "test_build_cli",
     "bundle.show": "test_build_cli",
     "bundle.sign": "test_pack",
+    "bundle.sign_command": "test_key_command",
     "bundle.sources": "test_manifest",
     "bundle.wheels": "test_lock and test_collect",
     "bundle.workshop": "test_build_cli",
@@ -234,7 +252,8 @@ def test_every_locked_package_is_held_by_a_digest() -> None:
 
 
 def _lock() -> str:
-    return (PROJECT / "requirements-dev.txt").read_text("utf-8")
+    """Return what is locked: the environment of all, and the fuzzers' own."""
+    return "".join((PROJECT / f"requirements-{name}.txt").read_text("utf-8") for name in ("dev", "fuzz"))
 
 
 #: torch and what needs it are the servers' only: larger than everything else together.

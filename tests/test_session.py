@@ -151,7 +151,8 @@ def test_checking_the_content_finds_a_flipped_byte_and_writes_nothing(
     here = session(site)
     with here.judged(world.carrier(tmp_path), None) as (bundle, carrier), pytest.raises(Tampered) as found:
         here.check_content(bundle, carrier)
-    assert found.value.where == blobs[member]
+    assert f"blob {blobs[member]}, chunk 0" in "\n".join(found.value.lines())
+    assert f"of {member}: " in "\n".join(found.value.lines())
     assert sorted(path.name for path in site.root.iterdir()) == ["state"]
 
 

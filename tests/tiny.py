@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from appliance.intake import import_bundle
 from appliance.media import open_carrier
 from appliance.operation import Operator
 from appliance.release import Server, installed
 from appliance.standing import read_standing
 from appliance.state import FirstContact
-from appliance.store import import_bundle
 from appliance.verify import verify
 from tests.world import NOW, World
 
