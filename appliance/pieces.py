@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PIECE_BYTES = 1024 * 1024
-#: Pieces that may wait for the hash while more is read and written.
-_WAITING_MOST = 8
+#: Pieces that may wait for the hash: with more of them, memory is handed back and out again for each.
+_WAITING_MOST = 2
 
 
 def pieces_of(descriptor: int, start: int = 0, end: int | None = None) -> Iterator[bytes]:

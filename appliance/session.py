@@ -54,6 +54,16 @@ _ASK_FOR = text(
 )
 
 
+def _no_copy(path: Path, wanted: Release, seen: Release) -> BadInput:
+    return BadInput(
+        text("the other copy is not a copy of this bundle"),
+        where=path,
+        expected=wanted.id,
+        seen=seen.id,
+        remedy=text("give --repair another copy of the very same bundle"),
+    )
+
+
 def _read_from_medium(percent: int) -> Text:
     return text("read {percent} % from the medium", percent=percent)
 
@@ -315,19 +325,19 @@ class Session:
     ) -> Iterator[tuple[Carrier, ...]]:
         """Open other copies of a bundle, judged by the same rules; ``BadInput`` for another release."""
         with ExitStack() as opened:
-            found = []
-            for path in paths:
+            yield tuple(opened.enter_context(self._copy(path, bundle, accept_expired)) for path in paths)
+
+    @contextmanager
+    def _copy(self, path: Path, bundle: TrustedBundle, accept_expired: str | None) -> Iterator[Carrier]:
+        with ExitStack() as opened:
+            try:
                 other, carrier = opened.enter_context(self.judged(path, accept_expired))
                 if other.release_json != bundle.release_json:
-                    raise BadInput(
-                        text("the other copy is not a copy of this bundle"),
-                        where=path,
-                        expected=bundle.release.id,
-                        seen=other.release.id,
-                        remedy=text("give --repair another copy of the very same bundle"),
-                    )
-                found.append(carrier)
-            yield tuple(found)
+                    raise _no_copy(path, bundle.release, other.release)
+            except BanipError as refusal:
+                self.server.state.journal.append("refused", bundle=path.name, **refusal.as_json())
+                raise
+            yield carrier
 
     def bring_in(
         self,

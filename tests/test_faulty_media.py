@@ -177,6 +177,7 @@ def test_another_release_is_no_copy(
     assert (done.returncode, last(done)["error"]) == (2, "BadInput")
     forged = carried.world.next(version="9.9.9", signers=[]).carrier(tmp_path)
     assert run(site, "--json", "import", medium.path, "--repair", forged).returncode == 10
+    assert site.journal() == ["refused", "refused"]
     assert not site.server.store.folder.exists()
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import psutil
 
 from appliance.audit.facts import Container, File, Images, InstalledRelease, StateJournal, Unit
-from appliance.audit.reading.drift import sha256
 from appliance.audit.reading.probe import Unreadable, look, look_below, output
 from appliance.errors import BanipError
 from appliance.format import HttpAnswers, sha256_hex
+from appliance.pieces import digest_of_file
 from appliance.plan import owned_by
 from appliance.release import installed, load
 from appliance.standing import replacements
@@ -69,7 +69,7 @@ def _bom(server: Server, one: Release) -> Literal["present", "missing", "changed
     blob = server.store.path(one.bom)
     if not blob.is_file():
         return "missing"
-    return "present" if sha256(blob).hex() == one.bom else "changed"
+    return "present" if digest_of_file(blob).hex() == one.bom else "changed"
 
 
 def _listens(one: Release) -> Iterator[str]:
