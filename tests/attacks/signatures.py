@@ -23,7 +23,6 @@ from appliance.format import (
 )
 from tests.attacks import rows
 from tests.attacks.corpus import (
-    LATER,
     OLD_RELEASE_KEYS,
     RELEASE_KEYS,
     Scene,
@@ -348,4 +347,4 @@ ROOTS: dict[str, Callable[[dict[str, Any]], object]] = {
     10, rows.BAD_KEYS, {f"{name}, in a root that the trusted one signed": c for name, c in ROOTS.items()}
 )
 def _bad_root(scene: Scene, change: Callable[[dict[str, Any]], object]) -> None:
-    _next_root(scene, change=change, signers=[key("root-1"), key("root-2")], expires=LATER)
+    _next_root(scene, change=change)
