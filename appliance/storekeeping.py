@@ -10,10 +10,12 @@ import click
 from appliance import holdings
 from appliance.console import Everywhere
 from appliance.errors import Tampered
+from appliance.release import installed
 from appliance.text import Event, text
 
 if TYPE_CHECKING:
     from appliance.holdings import Found, Pruning
+    from appliance.release import Installed
     from appliance.session import Session
     from appliance.text import Text
 
@@ -49,7 +51,7 @@ def check_command(session: Session) -> None:
     for one in found:
         session.say(Event("damage", _damage(one), one.as_json()))
     if found:
-        raise _damaged(found)
+        raise _damaged(found, installed(session.server))
     usage = session.server.store.usage()
     words = text("{count} blobs ({size} bytes) are whole", count=usage.blobs, size=usage.blob_bytes)
     session.result(words, asdict(usage))
@@ -71,22 +73,29 @@ def _damage(found: Found) -> Text:
     )
 
 
-def _damaged(found: tuple[Found, ...]) -> Tampered:
-    releases = sorted({release for one in found for release in one.uses})
-    if releases:
-        remedy = text(
-            "run `appliance install --recheck BUNDLE` with the bundle of {release} (`import --recheck` for a "
-            "release that is not in use): only what is damaged is read again",
-            release=", ".join(releases),
-        )
-    else:
-        remedy = text("no release uses it: `appliance store prune --yes` removes it")
+def _damaged(found: tuple[Found, ...], now: Installed | None) -> Tampered:
     return Tampered(
         text("{count} blobs of the store are damaged", count=len(found)),
         where=tuple(_damage(one) for one in found[:_NAMED_MOST]),
-        remedy=remedy,
+        remedy=_remedy({release for one in found for release in one.uses}, now),
         facts={"damaged": [one.as_json() for one in found]},
     )
+
+
+def _remedy(releases: set[str], now: Installed | None) -> Text:
+    if now is not None and now.release in releases:
+        return text(
+            "run `appliance install --recheck BUNDLE` with the bundle of {release}: only what is damaged is "
+            "read again",
+            release=now.release,
+        )
+    if releases:
+        return text(
+            "not in use, but {release} has it: run `appliance import --recheck BUNDLE` with a bundle of the "
+            "same blob that is not older than the release in use, or prune what you do not want back",
+            release=", ".join(sorted(releases)),
+        )
+    return text("no release uses it: `appliance store prune --yes` removes it")
 
 
 @store_command.command("usage")

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from appliance.chunks import Fault, Progress, missing_of, refusal, uses_of
+from appliance.chunks import Fault, Progress, missing_of, refusal
 from appliance.errors import Incomplete, Tampered, UnfitServer, UnreadableMedium
-from appliance.format import CHUNK_BYTES, Blob, Image, Package, ReleaseFile, sha256_hex
+from appliance.format import CHUNK_BYTES, Blob, sha256_hex
 from appliance.intake import Imported, Resumed, import_bundle
 from appliance.media import open_carrier
 from appliance.store import Store
@@ -473,34 +473,6 @@ def test_digests_that_contradict_each_other_are_never_believed(store: Store, lar
         bring_in(lying, store, Medium({**large.blobs, name: other.files[LARGE]}))
     assert not store.path(name).exists()
     assert f"{name}.part" not in parts(store)
-
-
-def test_uses_are_named_as_people_know_them(world: World) -> None:
-    deb, layer = sha256_hex(b"deb"), sha256_hex(b"layer")
-    package = Package(name="nginx", version="1:1.22", architecture="amd64", sha256=deb)
-    config = world.files["models/tiny/config.json"]
-    release = world.release
-    release = msgspec.structs.replace(
-        release,
-        blobs=tuple(
-            sorted(
-                (*release.blobs, Blob(sha256=deb, size_bytes=3), Blob(sha256=layer, size_bytes=5)),
-                key=lambda blob: blob.sha256,
-            )
-        ),
-        files=(
-            *release.files,
-            ReleaseFile(path=package.path, sha256=deb),
-            ReleaseFile(path="packages/Packages", sha256=sha256_hex(config)),
-        ),
-        packages=(package,),
-        images=(Image(name="guide", reference="x", manifest=sha256_hex(config), blobs=(layer,)),),
-    )
-    uses = uses_of(release)
-    assert uses[deb] == ["package nginx 1:1.22"]
-    assert uses[layer] == ["image guide"]
-    assert uses[sha256_hex(config)] == ["models/tiny/config.json", "packages/Packages", "image guide"]
-    assert "wheel api-1.0-py3-none-any.whl" in uses[sha256_hex(b"another wheel")]
 
 
 def test_hundreds_of_faults_are_named_in_few_lines_and_all_in_json(store: Store, world: World) -> None:
