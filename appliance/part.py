@@ -7,9 +7,10 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from appliance.direct import DirectOutput
 from appliance.durable import naming_a_full_disk, sync_folder, write_all
 from appliance.errors import UnfitServer
-from appliance.pieces import pieces_of
+from appliance.pieces import PIECE_BYTES, pieces_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,10 +26,11 @@ _PART_MODE = 0o600
 
 
 class Part:
-    """An open part. ``thread`` syncs what was written while more is read."""
+    """An open part: one descriptor reads, one writes; ``thread`` syncs what was written meanwhile."""
 
-    def __init__(self, path: Path, descriptor: int, thread: ThreadPoolExecutor) -> None:
-        self._path, self._descriptor, self._thread = path, descriptor, thread
+    def __init__(self, path: Path, reading: int, writing: int, thread: ThreadPoolExecutor) -> None:
+        self._path, self._reading, self._writing, self._thread = path, reading, writing, thread
+        self._output: DirectOutput | None = None
         self._syncing: Future[None] | None = None
         self._unsynced_bytes = 0
         self._is_named = False
@@ -36,19 +38,24 @@ class Part:
     @property
     def size_bytes(self) -> int:
         """How far the part reaches, holes included."""
-        return os.fstat(self._descriptor).st_size
+        return os.fstat(self._reading).st_size
 
     def read(self, chunk: Chunk) -> Iterator[bytes]:
         """Yield what the disk has of a chunk, fewer bytes where it ends."""
-        return pieces_of(self._descriptor, chunk.start, chunk.end)
+        return pieces_of(self._reading, chunk.start, chunk.end)
 
     def seek(self, start: int) -> None:
         """Let the next piece be written there."""
-        os.lseek(self._descriptor, start, os.SEEK_SET)
+        os.lseek(self._writing, start, os.SEEK_SET)
 
     def write(self, piece: bytes) -> None:
         """Write a piece behind the one before; every 32 MiB are made durable meanwhile."""
-        write_all(self._descriptor, piece)
+        if self._output is None and len(piece) == PIECE_BYTES:
+            self._output = DirectOutput(self._writing)
+        if self._output is None:  # a small blob: its pages are soon read, by whoever unpacks it
+            write_all(self._writing, piece)
+        else:
+            self._output.write_from_anywhere(piece)
         self._unsynced_bytes += len(piece)
         if self._unsynced_bytes >= SYNC_BYTES:
             self._unsynced_bytes = 0
@@ -63,10 +70,10 @@ class Part:
 
     def make_final(self) -> None:
         """Give the part the mode that it will have under its name, before both become durable."""
-        os.fchmod(self._descriptor, BLOB_MODE)
+        os.fchmod(self._writing, BLOB_MODE)
 
     def _sync(self) -> None:
-        os.fdatasync(self._descriptor)
+        os.fdatasync(self._writing)
         if not self._is_named:  # or there would be nothing to continue after a power cut
             sync_folder(self._path.parent)
             self._is_named = True
@@ -87,8 +94,8 @@ def open_part(path: Path, size_bytes: int, thread: ThreadPoolExecutor) -> Iterat
     try:
         if os.fstat(descriptor).st_size > size_bytes:
             os.ftruncate(descriptor, size_bytes)
-        part = Part(path, descriptor, thread)
-        with naming_a_full_disk(path.parent):
+        with naming_a_full_disk(path.parent), _read_only(path) as reading:
+            part = Part(path, reading, descriptor, thread)
             try:
                 yield part
             finally:
@@ -96,6 +103,15 @@ def open_part(path: Path, size_bytes: int, thread: ThreadPoolExecutor) -> Iterat
     except UnfitServer:
         path.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _read_only(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -8,10 +8,7 @@ it, and who is slowest sets the pace of all.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
-import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +16,7 @@ from dataclasses import dataclass, field
 from mmap import mmap
 from typing import TYPE_CHECKING
 
+from appliance.direct import DirectOutput
 from appliance.errors import Incomplete, Tampered
 from appliance.format import CHUNK_BYTES, chunk_count
 from appliance.store import Progress
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
     Report = Callable[[Progress], None]
 
 
-#: A direct write wants whole blocks of memory and file; 4096 is the largest that disks have.
-_BLOCK_BYTES = 4096
 _BUFFER_BYTES, _BUFFERS = 2 * 1024 * 1024, 8
 
 
@@ -48,7 +44,7 @@ def copying(bytes_total: int, file: FileIO | None, report: Report | None = None)
     fails with is raised by a later call or at the end of the block, the earliest bytes' first.
     """
     threads = [ThreadPoolExecutor(1) for _ in range(3)]
-    output = None if file is None else _Output(file)
+    output = None if file is None else DirectOutput(file.fileno())
     try:
         begun = Copying(threads, bytes_total, output, report)
         yield begun
@@ -67,7 +63,7 @@ class Copying:
         self,
         threads: Sequence[ThreadPoolExecutor],
         bytes_total: int,
-        output: _Output | None,
+        output: DirectOutput | None,
         report: Report | None,
     ) -> None:
         self.chunks: list[bytes] = []
@@ -211,40 +207,3 @@ def _read(source: BufferedIOBase | RawIOBase, memory: memoryview) -> int:
     while filled < len(memory) and (count := source.readinto(memory[filled:])):
         filled += count
     return filled
-
-
-class _Output:
-    """A file that is written past the page cache where its file system lets us.
-
-    What is on its way to a medium is not read here again: pages kept of it would push out others, and filling
-    them costs as much as hashing.
-    """
-
-    def __init__(self, file: FileIO) -> None:
-        self._descriptor, self._flags = file.fileno(), fcntl.fcntl(file, fcntl.F_GETFL)
-        self._direct = True
-        try:
-            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, self._flags | os.O_DIRECT)
-        except OSError:  # a file system without it
-            self._direct = False
-
-    def write(self, data: memoryview) -> None:
-        """Write everything; after a piece that is not of whole blocks, the end, the cache is used."""
-        if self._direct and len(data) % _BLOCK_BYTES:
-            self.use_the_cache()
-        while data:
-            data = data[self._write_some(data) :]
-
-    def _write_some(self, data: memoryview) -> int:
-        try:
-            return os.write(self._descriptor, data)
-        except OSError as error:
-            if not self._direct or error.errno != errno.EINVAL:
-                raise
-        self.use_the_cache()
-        return os.write(self._descriptor, data)
-
-    def use_the_cache(self) -> None:
-        """Write as usual from here on."""
-        self._direct = False
-        fcntl.fcntl(self._descriptor, fcntl.F_SETFL, self._flags)

@@ -21,7 +21,7 @@ PROJECT = Path(__file__).parent.parent
 TIERS: tuple[frozenset[str], ...] = (
     frozenset({"text", "errors"}),
     frozenset({"format", "facts", "pieces", "site", "stubborn", "versions"}),
-    frozenset({"chunks", "durable", "roots", "clock"}),
+    frozenset({"chunks", "direct", "durable", "roots", "clock"}),
     frozenset({"verify"}),
     frozenset({"part", "progress", "store", "intake", "journal", "media", "metadata", "chain"}),
     frozenset({"state"}),

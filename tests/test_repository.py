@@ -21,6 +21,7 @@ PROJECT = Path(__file__).parent.parent
 TESTED_ELSEWHERE: dict[str, str] = {
     "appliance.chain": "test_state and test_rotation",
     "appliance.clock": "test_freshness",
+    "appliance.direct": "test_pack and test_intake",
     "appliance.progress": "test_session and test_main",
     "appliance.standing": "test_rotation and test_freshness",
     "appliance.audit.catalogue": "test_audit_checks",

@@ -297,7 +297,7 @@ ELSEWHERE = {
     "an `appliance.pyz` with another first root than any memory here has": "test_rotation.py",
     "other digits than the new first root's": "test_rotation.py",
     "a medium that shows something else after it was verified, or while it is read": "test_faulty_media.py",
-    "a copy for `--repair` that is another release (one that is bad itself: its own code)": "test_faulty_media.py",
+    "a copy for `--repair` that is another release (bad itself: its own code)": "test_faulty_media.py",
     "a clock before 1980, which ZIP and so Ansible cannot spell": "test_freshness.py",
 }
 
