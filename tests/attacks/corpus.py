@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from appliance.errors import BanipError
+from appliance.errors import BanipError, Expired
 from appliance.format import TARGETS_MEMBER
 from appliance.media import room_bytes
+from tests.attacks import rows
 from tests.tiny import Site
 from tests.world import Generation, Member, World, key
 
@@ -121,7 +122,9 @@ class Attack:
 
     @property
     def error(self) -> str:
-        """The class of error that has this exit code."""
+        """The class of error that has this exit code, and of those of one code the one that fits."""
+        if self.row == rows.EXPIRED:
+            return Expired.__name__
         return {each.exit_code: each.__name__ for each in BanipError.__subclasses__()}[self.exit_code]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from appliance.format import BLOCK_BYTES, member_header, padding_bytes
 from tests.attacks import rows
-from tests.attacks.corpus import Scene, attacks, edit, first_blob
+from tests.attacks.corpus import Scene, attack, attacks, edit, first_blob
 from tests.world import Member
 
 if TYPE_CHECKING:
@@ -217,10 +217,14 @@ CONTRADICTIONS: dict[str, Callable[[dict[str, Any]], object]] = {
     ),
     "no blobs at all, signed": lambda release: release.update(blobs=[]),
     "no environment that installs it, signed": lambda release: release["environments"].pop(1),
-    "a member that nobody knows, signed": lambda release: release.update(hooks=["evil"]),
 }
 
 
 @attacks(11, rows.CONTRADICTION, CONTRADICTIONS)
 def _contradiction(scene: Scene, change: Callable[[dict[str, Any]], object]) -> None:
     scene.world.change_release = change
+
+
+@attack(20, rows.UNKNOWN_MEMBER)
+def a_member_that_nobody_knows_signed(scene: Scene) -> None:
+    scene.world.change_release = lambda release: release.update(hooks=["evil"])
