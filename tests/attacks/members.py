@@ -400,9 +400,10 @@ FILE_NAMES = {
 }
 
 
-@attacks(12, rows.MISSING, {f"a bundle {defect}, cut short": name for defect, name in FILE_NAMES.items()})
+@attacks(11, rows.ADDED, {f"a bundle {defect}, and longer": name for defect, name in FILE_NAMES.items()})
 def _named(scene: Scene, name: str) -> Path:
-    return scene.lay(scene.world.carrier_bytes()[:-1]).rename(scene.medium / name)
+    """Give it a defect whose place is the whole file, so that its name is said."""
+    return scene.lay(scene.world.carrier_bytes() + b"x").rename(scene.medium / name)
 
 
 @attack(13, rows.UNREADABLE)

@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from appliance.__main__ import main
 from appliance.errors import Untrusted
-from appliance.text import printable
 from tests.attacks import (
     content,
     freshness,
@@ -42,6 +41,8 @@ IN_PROCESS = [attack for attack in ATTACKS if attack.theme != "neighbours"]
 BESIDE_PYZ = [attack for attack in ATTACKS if attack.theme == "neighbours"]
 
 PROJECT = Path(__file__).parent.parent.parent
+#: Control characters but line ends, other line ends, and what changes the direction of writing.
+STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 HANGUL = re.compile("[\uac00-\ud7a3]")
 JOURNAL, LOCK, ROOTS = "state/journal", "state/lock", "state/roots"
 
@@ -115,7 +116,7 @@ def check_words(attack: Attack, code: int, words: str) -> None:
     """A person reads in Korean what to do, and no byte of the medium steers the terminal."""
     assert code == attack.exit_code, words
     assert HANGUL.search(words)
-    assert printable(words) == words
+    assert not STEERING.search(words)
     assert len(words) < 4000
     assert words.count("\n  조치: ") == 1
 
