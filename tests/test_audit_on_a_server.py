@@ -120,7 +120,7 @@ BATCHES = {
             f"cp -p {JOURNAL} /root/journal && sed -i 2s/event/evend/ {JOURNAL}",
             f"mv -f /root/journal {JOURNAL}",
             "log.operations-chained",
-            hides=("log.no-weakened-safety",),
+            hides=("log.no-weakened-safety", "release.trust-unchanged"),
         ),
     ),
     "signature": (
