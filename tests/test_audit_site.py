@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,8 +21,6 @@ from appliance.errors import BadInput
 from appliance.problems import BadInputs
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from appliance.format import Grade
 
 KOREAN = timezone(timedelta(hours=9))
@@ -496,6 +496,60 @@ def test_the_files_that_went_in_are_named_by_digest(site: Site) -> None:
 def test_a_day_is_a_day_in_korea() -> None:
     assert korean_day(datetime(2026, 6, 15, 14, 59, tzinfo=timezone.utc)) == date(2026, 6, 15)
     assert korean_day(datetime(2026, 6, 15, 15, 0, tzinfo=timezone.utc)) == date(2026, 6, 16)
+
+
+# --- The officer's guide -----------------------------------------------------------------------------------
+
+GUIDE = Path(__file__).parents[1] / "docs" / "ko" / "audit.md"
+EXAMPLE = re.compile(r"```yaml\n# /etc/banip/audit/([^\n]+)\n(.*?)```", re.DOTALL)
+
+
+def examples() -> list[tuple[str, str]]:
+    return EXAMPLE.findall(GUIDE.read_text("utf-8"))
+
+
+def test_the_guide_shows_each_kind_of_file() -> None:
+    assert {name.partition("/")[0] for name, _ in examples()} == {
+        "attestations.yaml",
+        "exceptions.yaml",
+        "tailoring.yaml",
+        "checklists",
+    }
+    assert GUIDE.read_text("utf-8").count("```yaml") == len(examples())
+
+
+@pytest.mark.parametrize("number", range(len(examples())))
+def test_every_example_of_the_guide_is_one(site: Site, number: int) -> None:
+    name, content = examples()[number]
+    (site.folder / name).parent.mkdir(exist_ok=True)
+    (site.folder / name).write_text(content, "utf-8")
+    rules = read_rules(site.folder)
+    assert rules != no_rules()
+    assert [Path(file.path).name for file in rules.files] == [Path(name).name]
+
+
+def test_what_the_guide_says_of_its_examples_is_so(site: Site) -> None:
+    (site.folder / "checklists").mkdir()
+    for name, content in examples():  # of two files of a name, the later: that with the certificate
+        (site.folder / name).write_text(content, "utf-8")
+    result = site.audited()
+    check = one(result, "host.session-timeout")
+    assert isinstance(check, Result)
+    assert check.status == "pass", "900 s are allowed by the site's threshold"
+    assert check.tailored
+    assert check.tailored.direction == "looser"
+    quality = one(result, "host.password-quality")
+    assert isinstance(quality, Result)
+    assert quality.tailored
+    assert quality.tailored.direction == "stricter"
+    assert [entry.used_for for entry in result.decisions if entry.kind == "exception"] == [()]
+    control = one(result, "n2sf/N2SF-EA-1")
+    assert isinstance(control, ControlResult)
+    assert (control.status, control.attested) == ("manual", True)
+    assert one(result, "agency/A-3").status == "manual"
+    clause = one(result, "n2sf/N2SF-LP-4")
+    assert isinstance(clause, ControlResult)
+    assert clause.clause.startswith("원문")
 
 
 # --- An own checklist --------------------------------------------------------------------------------------
