@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from appliance.audit.controls import share
 from appliance.audit.facts import Account, AuditFacts, Fact, Shell
 from appliance.audit.outcome import AuditResult, ControlResult, Result
 from appliance.audit.result import audit, by_reference
@@ -163,7 +164,8 @@ def test_an_exception_is_shown_as_one_and_never_as_a_pass(site: Site) -> None:
     assert check.exception
     assert (check.exception.approver, check.exception.ticket) == ("정보보안담당관", "보안-2026-17")
     assert result.counts["pass"] == before.counts["pass"]
-    assert result.score == before.score, "writing one raises no score"
+    assert (result.score, result.scores) == (before.score, before.scores), "writing one raises no score"
+    assert share([(3, "exception"), (1, "pass"), (3, "manual")]) == 25
     assert result.findings() == before.findings() - 1
     assert one(result, "kisa/U-12").status == "unknown", "the control's other check is still unread"
 
@@ -205,6 +207,9 @@ def test_an_exception_of_one_control_leaves_the_check_and_other_controls_alone(s
     assert one(result, "n2sf/N2SF-DV-8").status == "exception"
     assert one(result, "host.session-timeout").status == "fail"
     assert result.decisions[0].used_for == ("nis/M13", "n2sf/N2SF-DV-8")
+    late = site.audited(taken=TAKEN + DAY)
+    assert one(late, "nis/M13").status == "manual"
+    assert one(late, "n2sf/N2SF-DV-8").status == "fail"
 
 
 # --- Attestations ------------------------------------------------------------------------------------------
