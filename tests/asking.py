@@ -190,6 +190,11 @@ class Desk:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def socket(self) -> str:
+        """Where the command line on the same server asks."""
+        return f"unix:{self.root}/api.sock"
+
+    @property
     def data(self) -> Path:
         return self.root / "data" / "api"
 
@@ -247,6 +252,7 @@ def desk(root: Path, *options: str) -> Iterator[Desk]:
     with service(upstream) as chat_url, service(embedder) as embed_url, log.open("wb") as out:
         argv = [sys.executable, "-m", "appliance.rag", "--release", str(folder), "--port", str(port)]
         argv += ["--chat-url", chat_url, "--chat-model", MODEL, "--embed-url", embed_url, "--data", str(data)]
+        argv += ["--socket", str(root / "api.sock")]
         with subprocess.Popen([*argv, *options], cwd=PROJECT, stderr=out) as process:
             try:
                 wait_for(process, port)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from appliance.errors import BadInput
+from appliance.errors import BadInput, UnfitServer
 from appliance.rag import documents
-from appliance.rag.client import FILE_MAX_BYTES, Client
+from appliance.rag.client import DEFAULT_URL, FILE_MAX_BYTES, Client
 from appliance.rag.command import files_below
 from tests.asking import Desk, desk
 from tests.serving import PROJECT, free_port
@@ -46,7 +46,7 @@ def run(root: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def at(world: Desk, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return run(world.root, *arguments, "--url", world.url)
+    return run(world.root, *arguments, "--url", world.socket)
 
 
 def last(done: subprocess.CompletedProcess[str]) -> Any:  # noqa: ANN401
@@ -167,6 +167,14 @@ def test_a_key_is_made_shown_once_works_and_is_disabled(world: Desk) -> None:
 def test_the_name_of_the_command_line_is_taken(world: Desk) -> None:
     done = run(world.root, "user", "add", "operator", "--grade", "S")
     assert (done.returncode, "command line itself" in done.stderr) == (2, True)
+
+
+def test_the_key_goes_to_a_socket_that_only_the_apis_account_can_make(world: Desk) -> None:
+    """A port is anybody's while the service is down, and whoever had taken it would be sent the key."""
+    assert DEFAULT_URL == "unix:/run/banip-api/api.sock"
+    assert at(world, "documents", "list").returncode == 0
+    with pytest.raises(UnfitServer, match="does not answer"):
+        Client(f"unix:{world.root}/gone.sock", "a key").me()
 
 
 def test_where_nothing_is_installed_it_says_so(tmp_path: Path) -> None:

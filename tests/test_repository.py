@@ -25,6 +25,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "appliance.audit.command": "test_audit_on_a_server",
     "appliance.audit.controls": "test_audit_site",
     "appliance.audit.facts": "test_audit_reading",
+    "appliance.audit.facts_*": "types; test_audit_checks and test_audit_reading",
     "appliance.audit.reading.*": "test_audit_reading, and test_audit_on_a_server for what only a server has",
     "appliance.audit.outcome": "shapes; test_audit_site and test_audit_report",
     "appliance.audit.result": "test_audit_checks and test_audit_report",

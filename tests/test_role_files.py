@@ -335,5 +335,14 @@ def test_prompts_and_questions_are_logged_only_where_it_was_decided() -> None:
 def test_the_smallest_release_has_the_api_without_questions() -> None:
     unit = rendered("api/templates/banip-api.service.j2", "O", api_chat_model="")
     assert "/envs/api/bin/python -I -m appliance.rag --release" in unit
-    assert "--model tiny --port 8600\n" in unit
+    assert "--model tiny --port 8600 --socket /run/banip-api/api.sock\n" in unit
     assert "--chat-model" not in unit
+
+
+def test_keys_reach_the_api_by_a_socket_in_a_folder_that_systemd_gives_to_its_account_alone() -> None:
+    unit = rendered("api/templates/banip-api.service.j2", "S")
+    assert "RuntimeDirectory=banip-api\n" in unit
+    assert "--socket /run/banip-api/api.sock " in unit
+    gateway = rendered("gateway/templates/gateway.conf.j2", "S")
+    assert "server unix:/run/banip-api/api.sock;" in gateway
+    assert "proxy_request_buffering off;" in gateway  # a body is kept nowhere before its key was looked at

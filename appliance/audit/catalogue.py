@@ -34,8 +34,8 @@ _HOME = Path(__file__).parents[2] / "manifests" / "checklists"
 class Words(Value, frozen=True):
     """The same words in both languages."""
 
-    ko: Filled
-    en: Filled
+    ko: str
+    en: str
 
     def of(self, **values: str) -> Words:
         """Return the words with values put into their braces."""

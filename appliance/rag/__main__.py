@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+import socket
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ _CLOSING_S = 10
 @click.command()
 @click.option("--release", "folder", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=8600, show_default=True)
+@click.option("--socket", "path", type=click.Path(path_type=Path), help="Answer on this Unix socket too.")
 @click.option("--model", help="Answer about this model folder only: no questions, no documents.")
 @click.option("--chat-url", default="http://127.0.0.1:8601", show_default=True)
 @click.option("--chat-model", help="Name under which the service at --chat-url serves the chat model.")
@@ -36,13 +38,19 @@ _CLOSING_S = 10
     "--ranking", type=click.Choice(["balanced", "words-first"]), default="balanced", show_default=True
 )
 @click.option("--log-questions/--no-log-questions", default=None, help="Default: only at grade O.")
-def main(folder: Path, port: int, model: str | None, **full: Any) -> None:  # noqa: ANN401 - click's options
+def main(
+    folder: Path,
+    port: int,
+    path: Path | None,
+    model: str | None,
+    **full: Any,  # noqa: ANN401 - click's options
+) -> None:
     """Answer on loopback for the release in the folder RELEASE."""
     if full["chat_model"] and full["data"]:
         with _saying_why(), _full(folder, full) as app:
-            _run(app, port)
+            _run(app, port, path)
     elif model and not full["chat_model"]:
-        _run(create_app(folder, model), port)
+        _run(create_app(folder, model), port, path)
     else:
         raise click.UsageError("either --model, or both --chat-model and --data")  # noqa: EM101, TRY003
 
@@ -86,12 +94,12 @@ def _full(folder: Path, options: Mapping[str, Any]) -> Iterator[Any]:
         yield api.create_full_app(parts)
 
 
-def _run(app: Any, port: int) -> None:  # noqa: ANN401 - an ASGI application
+def _run(app: Any, port: int, path: Path | None) -> None:  # noqa: ANN401 - an ASGI application
     access = logging.getLogger("banip.access")  # one JSON object a line, to the journal
     access.addHandler(logging.StreamHandler())
     access.setLevel(logging.INFO)
     access.propagate = False
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host="127.0.0.1",
         port=port,
@@ -101,6 +109,23 @@ def _run(app: Any, port: int) -> None:  # noqa: ANN401 - an ASGI application
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=_CLOSING_S,
     )
+    with ExitStack() as opened:
+        sockets = [opened.enter_context(config.bind_socket())]
+        if path is not None:
+            sockets.append(opened.enter_context(_unix_socket(path)))
+        uvicorn.Server(config).run(sockets=sockets)
+
+
+def _unix_socket(path: Path) -> socket.socket:
+    """Listen at a path in a folder of this account's own.
+
+    Whoever sends a key goes there: a port can be anybody's while this service is down, such a folder cannot.
+    """
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening.bind(str(path))
+    path.chmod(0o666)  # who may do what is the keys' matter, as on the port
+    return listening
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import secrets
+import socket
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from appliance.format import Grade
     from appliance.text import Language
 
-DEFAULT_URL = "http://127.0.0.1:8600"
+#: Not the port beside it: while the service is down a port can be anybody's, and would be given the key.
+DEFAULT_URL = "unix:/run/banip-api/api.sock"
 _HERE = {"127.0.0.1", "::1", "localhost"}
 _SILENCE_S = 300.0
 FILE_MAX_BYTES = 64 << 20  # as the API: said before, for a server that refuses early looks like one that died
@@ -37,7 +39,7 @@ class KeyRefused(BadInput):
 
 @dataclass(frozen=True)
 class Client:
-    """The API at ``url`` (loopback only: the key must not leave this server), asked with ``key``."""
+    """The API at ``url`` (its socket or loopback: the key must not leave this server), asked with ``key``."""
 
     url: str
     key: str
@@ -94,7 +96,7 @@ class Client:
 
     @contextmanager
     def _asking(self, method: str, path: str, body: bytes = b"", kind: str = "") -> Iterator[Any]:
-        connection = http.client.HTTPConnection(*_address(self.url), timeout=_SILENCE_S)
+        connection = _connection(self.url)
         headers = {"Authorization": f"Bearer {self.key}", "Accept-Language": self.language}
         try:
             connection.request(method, path, body, headers | ({"Content-Type": kind} if kind else {}))
@@ -113,11 +115,27 @@ class Client:
             connection.close()
 
 
-def _address(url: str) -> tuple[str, int]:
+def _connection(url: str) -> http.client.HTTPConnection:
     parts = urlsplit(url)
+    if parts.scheme == "unix" and not parts.netloc:
+        return _UnixConnection(parts.path)
     if parts.scheme != "http" or parts.hostname not in _HERE or parts.path.strip("/"):
         raise BadInput(text("the API is asked on this server only"), expected=DEFAULT_URL, seen=url)
-    return parts.hostname, parts.port or 80
+    return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=_SILENCE_S)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_SILENCE_S)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket; ``OSError`` where nobody listens."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_SILENCE_S)
+        self.sock.connect(self._path)
 
 
 def _json(value: Mapping[str, Any]) -> tuple[bytes, str]:
