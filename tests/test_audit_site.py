@@ -347,6 +347,10 @@ def test_a_threshold_of_the_site_decides_and_is_shown_with_the_one_it_replaces(s
     )
     assert "900" in check.expected.ko, "expected and remedy follow it"
     assert "900" in check.remedy.en
+    control = one(result, "n2sf/N2SF-DV-8")
+    assert isinstance(control, ControlResult)
+    (shown,) = (each for each in control.evidence if each.check == "host.session-timeout")
+    assert (shown.status, shown.tailored) == ("pass", "looser"), "and every control that it is evidence for"
     assert result.decisions[0].used_for == ("host.session-timeout",)
 
 

@@ -115,7 +115,8 @@ def _shown(control: Control, check: str, results: Mapping[str, Result]) -> Shown
     (one,) = (each for each in control.checks if each.check == check)
     result = results[check]
     part = both(one.part) if one.part is not None else result.title if one.shows == "part" else None
-    return Shown(check=check, status=result.status, shows=one.shows, part=part)
+    tailored = result.tailored.direction if result.tailored else None
+    return Shown(check=check, status=result.status, shows=one.shows, part=part, tailored=tailored)
 
 
 def _worst_shown(evidence: tuple[Shown, ...]) -> Status | None:

@@ -65,12 +65,15 @@ class Attested(Value, frozen=True):
     void: Words | None = None
 
 
+Direction = Literal["looser", "stricter", "same"]
+
+
 class Tailored(Value, frozen=True):
     """A threshold of the institution's own: ``value`` instead of ``default``."""
 
     value: str
     default: str
-    direction: Literal["looser", "stricter", "same"]
+    direction: Direction
     reason: str
     approver: str
     expires: Day
@@ -100,12 +103,16 @@ class Result(Value, frozen=True):
 
 
 class Shown(Value, frozen=True):
-    """What a check shows of a control, and how it came out; ``part``: which part, where it is not all."""
+    """What a check shows of a control, and how it came out; ``part``: which part, where it is not all.
+
+    ``tailored``: it went by a threshold of the institution's own, looser or stricter than the default.
+    """
 
     check: str
     status: Status
     shows: Literal["full", "part"]
     part: Words | None
+    tailored: Direction | None = None
 
 
 class Open(Value, frozen=True):

@@ -8,7 +8,8 @@
     evidence/            files that attestations name by digest
     checklists/*.yaml    its own checklists, and the text of a guide's clauses
 
-None of them makes anything pass. They lapse by their dates, against the time at which the facts were taken.
+No exception and no answer makes anything pass; a threshold decides as it is set, and every result that it
+decides says so. All lapse by their dates, against the time at which the facts were taken.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from appliance.audit.catalogue import Words
 from appliance.audit.outcome import Accepted, Attested, Decision, Result, Tailored
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from appliance.audit.catalogue import Check
-    from appliance.audit.outcome import ControlResult
+    from appliance.audit.outcome import ControlResult, Direction
     from appliance.audit.site import AcceptedFault, Attestation, SiteRules, Threshold
     from appliance.format import Grade
     from appliance.text import Text
@@ -168,7 +168,7 @@ def _first(found: list[_Standing]) -> _Standing | None:
     return next((one for one in found if one.standing == "in-force"), found[-1] if found else None)
 
 
-def direction(value: str, default: str, stricter: str) -> Literal["looser", "stricter", "same"]:
+def direction(value: str, default: str, stricter: str) -> Direction:
     """Say whether a threshold asks less or more than the default.
 
     Permission bits (octal, with a leading 0) are compared as sets; what is neither more nor less is looser.
