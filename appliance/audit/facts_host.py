@@ -80,13 +80,12 @@ class Failures(Value, frozen=True):
     counts: dict[str, int]
 
 
-class Shell(Value, frozen=True, omit_defaults=True):
+class Shell(Value, frozen=True):
     """What a login shell has after its start-up files ran."""
 
     timeout_s: int | None  # TMOUT
     umask: str  # "0022"
     path: tuple[str, ...]  # root's own PATH as login sets it
-    core_blocks: str = ""  # hard limit on core dumps (ulimit -Hc): "0", "unlimited"
 
 
 class Key(Value, frozen=True):

@@ -170,13 +170,11 @@ def path_folders(facts: AuditFacts, _: Asked) -> Verdict:
 
 
 @check("host.login-configuration")
-def login_configuration(facts: AuditFacts, asked: Asked) -> Verdict:
+def login_configuration(facts: AuditFacts, _: Asked) -> Verdict:
     """How logins are decided, only root decides."""
     places = ("/etc/pam.d", "/etc/security", "/etc/nsswitch.conf", "/etc/login.defs", "/etc/ssh/sshd_config")
     files = [file for file in facts.files.get() if file.path.startswith(places) and file.kind != "absent"]
-    plain = [file for file in files if file.kind == "file"]
-    folders = [file for file in files if file.kind == "folder"]
-    found = too_open(plain, asked.bits) + too_open(folders, asked.bits | 0o111)
+    found = too_open(files, 0o7777 & ~GROUP_OR_OTHERS_WRITE)
     return unless(found, ", ".join(places), text("{count} looked at, none found", count=len(files)))
 
 

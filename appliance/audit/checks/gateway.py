@@ -149,9 +149,7 @@ def web_no_way_up(outside: Answer) -> list[str]:
 @_web_check("web.measurements-closed", "measurements")
 def web_measurements_closed(measurements: Answer) -> list[str]:
     """Measurements are for this server itself, not for its users."""
-    return (
-        [] if measurements.status in {NOT_FOUND, FORBIDDEN, NO_KEY} else [f"/metrics {measurements.status}"]
-    )
+    return [f"/metrics {measurements.status}"] if 0 < measurements.status < _ERROR else []
 
 
 @_web_check("web.only-encrypted", "plain")
@@ -169,7 +167,7 @@ def web_upload_limit(too_large: Answer) -> list[str]:
 @_web_check("web.documents-need-a-key", "documents")
 def web_documents_need_a_key(documents: Answer) -> list[str]:
     """From outside, too, nobody sees a list of documents without a key."""
-    return [] if documents.status in {NO_KEY, FORBIDDEN, NOT_FOUND} else [f"/v1/documents {documents.status}"]
+    return [f"/v1/documents {documents.status}"] if 0 < documents.status < _ERROR else []
 
 
 # --- Its configuration -------------------------------------------------------------------------------------
@@ -233,7 +231,7 @@ def web_rate_limit(facts: AuditFacts, asked: Asked) -> Verdict:
 
 
 def _api(facts: AuditFacts) -> dict[str, Answer] | Verdict:
-    """Return the API's answers; a verdict where there is no such API, as in the smallest release."""
+    """Return the API's answers; a verdict where there is none: the smallest release has a smaller one."""
     answers = facts.web.get().api
     if answers is None or answers.get("models") is None or answers["models"].status == NOT_FOUND:
         return not_applicable(text("no API that answers questions listens"), facts.web.source)

@@ -170,6 +170,8 @@ def last_operation(facts: AuditFacts, _: Asked) -> Verdict:
 def audit_regular(facts: AuditFacts, asked: Asked) -> Verdict:
     """Somebody has looked before, and not too long ago; a server that is new has had no time for it."""
     earlier, state = facts.earlier_audits.get(), facts.state.get()
+    if state.broken is not None:
+        return unknown(text("{names}", names=state.broken), facts.state.source)
     since = max((one for one in earlier if one < facts.taken), default=state.first)
     if since is None:
         return failed(text("none found"), facts.earlier_audits.source)
@@ -181,10 +183,10 @@ def audit_regular(facts: AuditFacts, asked: Asked) -> Verdict:
 def authority(facts: AuditFacts, _: Asked) -> Verdict:
     """The key of the server's own authority is root's, in a folder that is root's, and nobody else's."""
     files = [one for one in facts.keys.get() if "/secrets/authority" in one.path and one.kind != "absent"]
-    if not files:
+    secret = [one for one in files if one.kind == "folder" or one.path.endswith("key.pem")]
+    if not secret:
         return not_applicable(text("this server has no authority of its own"), facts.keys.source)
-    found = [spelled(one) for one in files if one.owner != "root" or one.bits & GROUP_AND_OTHERS]
-    secret = [one for one in files if one.path.endswith("key.pem")]
+    found = [spelled(one) for one in secret if one.owner != "root" or one.bits & GROUP_AND_OTHERS]
     return unless(found, facts.keys.source, listed([spelled(one) for one in secret]))
 
 

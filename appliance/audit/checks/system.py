@@ -76,17 +76,18 @@ def kernel_protection(facts: AuditFacts, _: Asked) -> Verdict:
 @check("host.core-dumps")
 def core_dumps(facts: AuditFacts, _: Asked) -> Verdict:
     """The memory of a program that crashes, with questions and keys in it, is not written to a disk."""
-    pattern = facts.kernel.get().get("kernel.core_pattern", "core")
-    given, shell = facts.core_dumps.get(), facts.shell.get().core_blocks
-    nothing = pattern.split()[0].endswith(("|/bin/false", "|/usr/bin/false")) if pattern.split() else True
+    pattern, given = facts.kernel.get().get("kernel.core_pattern", "core"), facts.core_dumps.get()
     collected = "systemd-coredump" in pattern
-    kept_nowhere = collected and given.get("Storage") == "none" and given.get("ProcessSizeMax") == "0"
-    limited = given.get("DefaultLimitCORE") == "0" and shell == "0"
-    words = [f"kernel.core_pattern = {pattern}", f"DefaultLimitCORE={given.get('DefaultLimitCORE', '-')}"]
-    words.append(f"ulimit -Hc {shell or '-'}")
-    return verdict(
-        listed(words), facts.kernel.source, holds=nothing or kept_nowhere or (limited and not collected)
-    )
+    nothing = pattern.startswith(("|/bin/false", "|/usr/bin/false", "|/bin/true", "|/usr/bin/true"))
+    unkept = collected and given.get("Storage") == "none" and given.get("ProcessSizeMax") == "0"
+    limited = not collected and given.get("DefaultLimitCORE") == "0" and given.get("limits.conf") == "0"
+    names = ("DefaultLimitCORE", "limits.conf", "Storage")
+    words = [
+        f"kernel.core_pattern = {pattern}",
+        *(f"{name}={given[name]}" for name in names if name in given),
+    ]
+    where = f"{facts.kernel.source}, {facts.core_dumps.source}"
+    return verdict(listed(words), where, holds=nothing or unkept or limited)
 
 
 # --- Storage -----------------------------------------------------------------------------------------------

@@ -132,15 +132,14 @@ def banner() -> tuple[Line, ...]:
 
 def shell() -> Shell:
     """Ask a login shell, started with nobody's rights, what the system's start-up files gave it."""
-    asked = 'printf "%s\\n" "${TMOUT:-}" "$(umask)" "$(ulimit -Hc)" "$PATH"'
-    timeout, umask, core, path = output_as_nobody("bash", "--login", "-c", asked).splitlines()[-4:]
+    asked = 'printf "%s\\n" "${TMOUT:-}" "$(umask)" "$PATH"'
+    timeout, umask, path = output_as_nobody("bash", "--login", "-c", asked).splitlines()[-3:]
     more = [line.text.partition("PATH=")[2] for line in lines("/etc/login.defs") if "ENV_SUPATH" in line.text]
     parts = dict.fromkeys(part for one in (*more, path) for part in one.split(":"))
     return Shell(
         timeout_s=int(timeout) if timeout.strip().isdigit() else None,
         umask=umask,
         path=tuple(parts),
-        core_blocks=core.strip(),
     )
 
 

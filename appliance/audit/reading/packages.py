@@ -36,9 +36,10 @@ _TRUST_SETTINGS = (
     "Acquire::AllowDowngradeToInsecureRepositories", "Acquire::AllowWeakRepositories",
 )  # fmt: skip
 _QUESTIONS_AT_ONCE = 2000
-#: What small systems leave out on purpose (dpkg's path-exclude), and apt's own lists.
+#: What small systems leave out on purpose (path-exclude), and what is made again: lists, caches.
 _LEFT_OUT = (
     "/usr/share/doc/", "/usr/share/man/", "/usr/share/locale/", "/usr/share/info/", "/var/lib/apt/lists/",
+    "/var/cache/",
 )  # fmt: skip
 SCANNERS = (
     "clamav-daemon", "clamd", "esets", "eea", "sav-protect", "falcon-sensor", "ds_agent", "mdatp",

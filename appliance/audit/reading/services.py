@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.audit.facts_host import Service
-from appliance.audit.reading.probe import output, ran
+from appliance.audit.reading.probe import lines, output, ran
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,7 +58,14 @@ def settings(content: str) -> dict[str, str]:
 
 
 def core_dumps() -> dict[str, str]:
-    """Ask what becomes of a program's memory when it crashes: systemd's limit, and its collector's rules."""
+    """Ask what becomes of a program's memory when it crashes.
+
+    Returns systemd's limit for services (``DefaultLimitCORE``), its collector's rules, and what pam_limits
+    gives to people (``limits.conf``), which no program tells without a login.
+    """
     limit = output("systemctl", "show", "--property=DefaultLimitCORE").strip()
     told = ran("systemd-analyze", "cat-config", "systemd/coredump.conf", "--no-pager", codes=(0, 1))
-    return settings(f"{told.out}\n{limit}")
+    folder = Path("/etc/security/limits.d")
+    rows = [line.text.split() for line in lines("/etc/security/limits.conf", *sorted(folder.glob("*.conf")))]
+    given = [row[3] for row in rows if row[:3] in (["*", "hard", "core"], ["*", "-", "core"]) and row[3:]]
+    return settings(f"{told.out}\n{limit}") | ({"limits.conf": given[-1]} if given else {})
