@@ -19,7 +19,7 @@ PROJECT = Path(__file__).parent.parent
 
 #: A module of ``appliance`` imports from tiers to its left; inside a tier, whatever makes no circle.
 TIERS: tuple[frozenset[str], ...] = (
-    frozenset({"text", "errors"}),
+    frozenset({"text", "errors", "problems", "document"}),
     frozenset({"format", "facts", "pieces", "site", "stubborn", "versions"}),
     frozenset({"chunks", "direct", "durable", "roots", "clock"}),
     frozenset({"verify"}),
@@ -30,8 +30,8 @@ TIERS: tuple[frozenset[str], ...] = (
     frozenset({"release"}),
     frozenset({"preparation", "standing", "holdings"}),
     frozenset({"operation", "rag"}),
-    frozenset({"audit"}),  # its collectors ask releases and the host; its checks touch nothing
-    frozenset({"inventory", "session", "console", "storekeeping"}),
+    frozenset({"audit", "console"}),  # its collectors ask releases and the host; its checks touch nothing
+    frozenset({"inventory", "session", "storekeeping"}),
     frozenset({"__main__"}),
 )
 #: Slow to import, or absent on a server: at the top of one module, elsewhere inside functions.

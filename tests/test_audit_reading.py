@@ -21,9 +21,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from appliance.audit.collect import Subject, collect
-from appliance.audit.facts import Fact, NotRead, Tls
-from appliance.audit.reading import host, network, probe, walk
-from appliance.audit.reading.drift import HASHED_MOST_BYTES, environments_drift, files_drift
+from appliance.audit.facts import Fact, NotRead
+from appliance.audit.facts_network import Tls
+from appliance.audit.reading import accounts, drift, firewall, gateway, network, probe, services, walk
+from appliance.audit.reading.drift import HASHED_MOST_BYTES, environments_drift, files_drift, models_drift
 from appliance.audit.reading.probe import Unreadable, fact
 from tests.tiny import Site, running_world, wheel
 
@@ -94,7 +95,9 @@ def test_a_changed_a_lost_and_an_added_file_of_the_release_are_named(site: Site,
     assert files(site, world)[0] == {"site.yml"}, "a link is not the file, whatever it points at"
 
 
-def test_a_large_file_is_compared_by_size_unless_everything_is_asked_for(site: Site) -> None:
+def test_a_large_model_is_hashed_while_that_is_short_and_compared_by_size_beyond(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     large = HASHED_MOST_BYTES + 1
     grown = running_world()
     grown.files["models/m/weights.bin"] = bytes(large)
@@ -102,9 +105,15 @@ def test_a_large_file_is_compared_by_size_unless_everything_is_asked_for(site: S
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "weights.bin").write_bytes(b"x" * large)
     release = grown.trusted().release
-    assert "weights.bin" not in _names(files_drift(site.server, release, everything=False).changed)
-    assert files_drift(site.server, release, everything=False).sized == 1
-    assert "weights.bin" in _names(files_drift(site.server, release, everything=True).changed)
+
+    def changed(*, everything: bool) -> tuple[bool, int]:
+        found = models_drift(site.server, release, everything=everything)
+        return "weights.bin" in _names(found.changed), found.sized
+
+    assert changed(everything=False) == (True, 0)
+    monkeypatch.setattr(drift, "MODELS_MOST_BYTES", large - 1)
+    assert changed(everything=False) == (False, 1), "of its size alone nobody can tell"
+    assert changed(everything=True) == (True, 0)
 
 
 def test_what_changed_in_an_environment_is_named(site: Site, world: World) -> None:
@@ -144,7 +153,7 @@ def test_a_wheel_that_changed_in_the_store_is_not_believed(site: Site, world: Wo
 
 def test_all_facts_of_a_private_root_are_read_or_say_why_not(site: Site) -> None:
     names: list[str] = []
-    facts = collect(Subject(site.server, site.trust(), top=site.root), "0.1.0", names.append)
+    facts = collect(Subject(site.server, site.trust(), contents=False, top=site.root), "0.1.0", names.append)
     assert len(names) == len(set(names)) >= 30
     release = facts.release.get()
     assert (release.id, release.refused, release.bom) == (site.now, None, "present")
@@ -158,7 +167,7 @@ def test_all_facts_of_a_private_root_are_read_or_say_why_not(site: Site) -> None
 def test_a_broken_signature_is_a_fact_and_takes_the_proof_from_the_rest(site: Site) -> None:
     targets = release_folder(site) / "metadata" / "targets.json"
     replace(targets, targets.read_bytes().replace(b"payloadType", b"payloadTipe"))
-    facts = collect(Subject(site.server, site.trust(), top=site.root), "0.1.0")
+    facts = collect(Subject(site.server, site.trust(), contents=False, top=site.root), "0.1.0")
     assert "malformed" in str(facts.release.get().refused)
     with pytest.raises(NotRead):
         facts.proven()
@@ -167,7 +176,7 @@ def test_a_broken_signature_is_a_fact_and_takes_the_proof_from_the_rest(site: Si
 
 
 def test_a_server_that_trusts_nobody_has_no_release_to_speak_of(tmp_path: Path) -> None:
-    facts = collect(Subject(Site(tmp_path / "empty").server, None, top=tmp_path), "0.1.0")
+    facts = collect(Subject(Site(tmp_path / "empty").server, None, contents=False, top=tmp_path), "0.1.0")
     assert facts.release.unread == "this server trusts nobody yet"
     assert facts.files_drift.unread == "this server trusts nobody yet"
 
@@ -240,12 +249,12 @@ def test_modes_and_owners_are_those_of_the_file(tmp_path: Path) -> None:
     ],
 )
 def test_of_a_hash_only_its_kind_is_kept(field: str, kind: str) -> None:
-    assert host.hash_kind(field) == kind
+    assert accounts.hash_kind(field) == kind
 
 
 def test_the_last_assignment_of_systemd_counts() -> None:
     content = "# a file\n[Journal]\n#Storage=auto\nStorage=auto\n\n# its drop-in\nStorage=persistent\n"
-    assert host.settings(content) == {"Storage": "persistent"}
+    assert services.settings(content) == {"Storage": "persistent"}
 
 
 def test_the_firewalls_chains_and_refused_attempts_are_read_from_nfts_own_words() -> None:
@@ -260,7 +269,7 @@ def test_the_firewalls_chains_and_refused_attempts_are_read_from_nfts_own_words(
         {"set": {"family": "inet", "name": "attempts6", "table": "banip"}},
         {"set": {"family": "inet", "name": "attempts4", "table": "other", "elem": [attempt]}},
     ]
-    found = network.parse_rules(*[json.dumps({"nftables": told})] * 2)
+    found = firewall.parse_rules(*[json.dumps({"nftables": told})] * 2)
     assert [(one.hook, one.policy) for one in found.chains] == [("output", "drop")]
     assert found.counts_egress
     assert [(one.set, one.element) for one in found.attempts] == [("attempts4", "33 8.8.8.8 udp 53")]
@@ -268,13 +277,13 @@ def test_the_firewalls_chains_and_refused_attempts_are_read_from_nfts_own_words(
 
 def test_a_firewall_of_somebody_else_has_chains_and_counts_nothing() -> None:
     chain = {"family": "inet", "table": "firewalld", "name": "filter_INPUT", "hook": "input", "prio": 10}
-    found = network.parse_rules(json.dumps({"nftables": [{"chain": chain}]}))
+    found = firewall.parse_rules(json.dumps({"nftables": [{"chain": chain}]}))
     assert [(one.table, one.hook, one.policy) for one in found.chains] == [("firewalld", "input", "accept")]
     assert (found.counts_egress, found.attempts) == (False, ())
 
 
 @contextmanager
-def gateway(folder: Path, lowest: ssl.TLSVersion, highest: ssl.TLSVersion) -> Iterator[int]:
+def serving(folder: Path, lowest: ssl.TLSVersion, highest: ssl.TLSVersion) -> Iterator[int]:
     """Serve handshakes under those versions on a port of loopback."""
     key, certificate = self_signed()
     (folder / "pair.pem").write_bytes(key + certificate)
@@ -321,8 +330,8 @@ def self_signed() -> tuple[bytes, bytes]:
 
 
 def test_a_gateway_that_still_takes_old_protocols_is_found_out(tmp_path: Path) -> None:
-    with gateway(tmp_path, ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_3) as port:
-        found = network.tls(port)
+    with serving(tmp_path, ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_3) as port:
+        found = gateway.tls(port)
     assert found.accepted == ("TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3")
     assert found.certificate is not None
     assert (found.certificate.key, found.certificate.key_bits, found.certificate.self_signed) == (
@@ -333,8 +342,8 @@ def test_a_gateway_that_still_takes_old_protocols_is_found_out(tmp_path: Path) -
 
 
 def test_a_gateway_that_refuses_old_protocols_is_seen_to(tmp_path: Path) -> None:
-    with gateway(tmp_path, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2) as port:
-        found = network.tls(port)
+    with serving(tmp_path, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2) as port:
+        found = gateway.tls(port)
     assert (found.accepted, found.refused) == (("TLSv1.2",), ("TLSv1.0", "TLSv1.1", "TLSv1.3"))
 
 
@@ -343,9 +352,9 @@ def test_a_port_that_speaks_no_tls_is_a_reason_and_no_gateway_is_none() -> None:
         port = listener.getsockname()[1]
         thread = threading.Thread(target=_hang_up, args=(listener,), daemon=True)
         thread.start()
-        assert "no handshake succeeded" in str(fact("tls", lambda: network.tls(port)).unread)
+        assert "no handshake succeeded" in str(fact("tls", lambda: gateway.tls(port)).unread)
         thread.join(5)
-    assert network.tls(port) == Tls()
+    assert gateway.tls(port) == Tls()
 
 
 def test_an_open_socket_is_seen_with_its_owner() -> None:

@@ -4,18 +4,39 @@ Titles, numbers in other catalogues, thresholds by grade and remedies are data (
 only the judgement. A check touches nothing and asks facts through ``get``, so what was not read cannot pass.
 """
 
-from appliance.audit.checks import accounts, files, logs, network, release, services
+from appliance.audit.checks import (
+    access,
+    accounts,
+    audit,
+    files,
+    gateway,
+    logins,
+    logs,
+    network,
+    release,
+    servers,
+    services,
+    software,
+    system,
+)
 from appliance.audit.checks.verdict import CHECKS, Asked, Verdict, judge_one
 
 __all__ = [
     "CHECKS",
     "Asked",
     "Verdict",
+    "access",
     "accounts",
+    "audit",
     "files",
+    "gateway",
     "judge_one",
+    "logins",
     "logs",
     "network",
     "release",
+    "servers",
     "services",
+    "software",
+    "system",
 ]

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from appliance.audit.checks.verdict import (
     Asked,
     Verdict,
+    at,
     check,
     failed,
     listed,
     not_applicable,
     passed,
+    setting,
     unless,
     verdict,
 )
@@ -22,70 +24,157 @@ from appliance.text import text
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from appliance.audit.facts import Account, AuditFacts, Line
+    from appliance.audit.facts import AuditFacts
+    from appliance.audit.facts_host import Account, Line
     from appliance.text import Text
 
 FIRST_PERSON, LAST_PERSON = 1000, 60000
 NO_LOGIN = frozenset({"/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false", "/bin/sync"})
 STRONG_HASHES = frozenset({"yescrypt", "gost-yescrypt", "scrypt", "sha512", "sha256", "bcrypt"})
+DAY_S = 86400
+#: Brought by systems for services that this server does not have, or made for somebody who is gone.
+NEEDLESS = frozenset(
+    {
+        "lp",
+        "uucp",
+        "nuucp",
+        "games",
+        "gopher",
+        "guest",
+        "listen",
+        "news",
+        "noaccess",
+        "nobody4",
+        "temp",
+        "test",
+    }
+)
+SHARED_NAMES = frozenset(
+    {
+        "admin",
+        "administrator",
+        "common",
+        "guest",
+        "manager",
+        "oper",
+        "operator",
+        "shared",
+        "team",
+        "temp",
+        "test",
+        "user",
+    }
+)
 _LOCKOUT = "pam_faillock.so"
-
-
-@check("host.root-remote-login")
-def root_remote_login(facts: AuditFacts, _: Asked) -> Verdict:
-    """No login as root from outside, by password or key."""
-    ssh = facts.ssh.get()
-    if not ssh.installed:
-        return not_applicable(text("no SSH server is installed"), facts.ssh.source)
-    value = ssh.settings.get("permitrootlogin", "?")
-    return verdict(text("{names}", names=f"PermitRootLogin {value}"), facts.ssh.source, holds=value == "no")
-
-
-@check("host.ssh-session")
-def ssh_session(facts: AuditFacts, asked: Asked) -> Verdict:
-    """An idle SSH session ends by itself."""
-    ssh = facts.ssh.get()
-    if not ssh.installed:
-        return not_applicable(text("no SSH server is installed"), facts.ssh.source)
-    interval = int(ssh.settings.get("clientaliveinterval", "0"))
-    count = int(ssh.settings.get("clientalivecountmax", "3"))
-    words = text("{names}", names=f"ClientAliveInterval {interval}, ClientAliveCountMax {count}")
-    return verdict(words, facts.ssh.source, holds=0 < interval * count <= asked.number)
 
 
 @check("host.password-age")
 def password_age(facts: AuditFacts, asked: Asked) -> Verdict:
     """Passwords of new accounts grow old, and no account with a password keeps it for ever."""
-    line = _setting(facts.login.get(), "PASS_MAX_DAYS")
+    line = setting(facts.login.get(), "PASS_MAX_DAYS")
     if line is None:
         return failed(text("{name} is not set", name="PASS_MAX_DAYS"), facts.login.source)
     days = int(line.text.split()[1])
-    return verdict(text("{names}", names=line.text), _at(line), holds=0 < days <= asked.number)
+    found = [] if 0 < days <= asked.number else [line.text]
+    found += [
+        f"{one.name}: {one.most_days if one.most_days is not None else '-'}"
+        for one in _with_password(facts)
+        if one.most_days is None or not 0 < one.most_days <= asked.number
+    ]
+    return unless(found, f"{at(line)}, /etc/shadow", text("{names}", names=line.text))
+
+
+@check("host.password-minimum-age")
+def password_minimum_age(facts: AuditFacts, asked: Asked) -> Verdict:
+    """A password that was just changed cannot be changed back at once."""
+    line = setting(facts.login.get(), "PASS_MIN_DAYS")
+    if line is None:
+        return failed(text("{name} is not set", name="PASS_MIN_DAYS"), facts.login.source)
+    return verdict(
+        text("{names}", names=line.text), at(line), holds=int(line.text.split()[1]) >= asked.number
+    )
 
 
 @check("host.password-quality")
 def password_quality(facts: AuditFacts, asked: Asked) -> Verdict:
     """New passwords are long enough, and somebody checks that they are."""
-    rules = [line for line in facts.pam.get() if "pam_pwquality.so" in line.text]
+    rules = _pwquality(facts)
     if not rules:
         return failed(text("no rule of PAM asks {name}", name="pam_pwquality"), facts.pam.source)
-    given = [re.search(r"^minlen\s*=\s*(\d+)", line.text) for line in facts.quality.get()]
-    given += [re.search(r"minlen=(\d+)", line.text) for line in rules]
-    least = [int(match[1]) for match in given if match]
-    words = text("{names}", names=f"minlen = {least[-1] if least else 8}")
-    return verdict(words, _at(rules[-1]), holds=(least[-1] if least else 8) >= asked.number)
+    least = _number(facts, rules, "minlen", 8)
+    return verdict(text("{names}", names=f"minlen = {least}"), at(rules[-1]), holds=least >= asked.number)
+
+
+@check("host.password-complexity")
+def password_complexity(facts: AuditFacts, asked: Asked) -> Verdict:
+    """New passwords are of several kinds of characters: by their count, or each kind asked for by itself."""
+    rules = _pwquality(facts)
+    if not rules:
+        return failed(text("no rule of PAM asks {name}", name="pam_pwquality"), facts.pam.source)
+    by_kind = {name: _number(facts, rules, name, 0) for name in ("lcredit", "ucredit", "dcredit", "ocredit")}
+    asked_for = sum(value < 0 for value in by_kind.values())
+    kinds = max(_number(facts, rules, "minclass", 0), asked_for)
+    words = text("{names}", names=f"minclass = {kinds}")
+    return verdict(words, at(rules[-1]), holds=kinds >= asked.number)
+
+
+@check("host.password-history")
+def password_history(facts: AuditFacts, asked: Asked) -> Verdict:
+    """A password that was used before is not taken again."""
+    rules = [line for line in facts.pam.get() if line.text.startswith("password")]
+    rules = [line for line in rules if re.search(r"pam_(pwhistory|unix)\.so.*\bremember=\d+", line.text)]
+    if not rules:
+        return failed(text("no rule of PAM asks {name}", name="pam_pwhistory"), facts.pam.source)
+    kept = [int(match[1]) for line in rules if (match := re.search(r"remember=(\d+)", line.text))]
+    words = text("{names}", names=f"remember={max(kept)}")
+    return verdict(words, at(rules[-1]), holds=max(kept) >= asked.number)
+
+
+def _pwquality(facts: AuditFacts) -> list[Line]:
+    return [line for line in facts.pam.get() if "pam_pwquality.so" in line.text]
+
+
+def _number(facts: AuditFacts, rules: Iterable[Line], name: str, otherwise: int) -> int:
+    """Return a setting of pwquality: the rule's own word goes before the file's."""
+    given = [re.search(rf"^{name}\s*=\s*(-?\d+)", line.text) for line in facts.quality.get()]
+    given += [re.search(rf"\b{name}=(-?\d+)", line.text) for line in rules]
+    return next((int(match[1]) for match in reversed(given) if match), otherwise)
+
+
+def _with_password(facts: AuditFacts) -> list[Account]:
+    """Return the accounts that a password opens."""
+    return [one for one in facts.accounts.get() if one.hash_kind not in {"locked", "empty"}]
 
 
 @check("host.account-lockout")
 def account_lockout(facts: AuditFacts, asked: Asked) -> Verdict:
     """An account is locked after some failed attempts."""
-    rules = [line for line in facts.pam.get() if _LOCKOUT in line.text and line.text.startswith("auth")]
+    rules = _lockout(facts)
     if not rules:
         return failed(text("no rule of PAM asks {name}", name="pam_faillock"), facts.pam.source)
-    given = [re.search(r"^deny\s*=\s*(\d+)", line.text) for line in facts.faillock.get()]
-    given += [re.search(r"\bdeny=(\d+)", line.text) for line in rules]
-    deny = next((int(match[1]) for match in reversed(given) if match), 3)  # faillock.conf(5)
-    return verdict(text("{names}", names=f"deny = {deny}"), _at(rules[-1]), holds=0 < deny <= asked.number)
+    deny = _lockout_number(facts, rules, "deny", 3)  # faillock.conf(5)
+    return verdict(text("{names}", names=f"deny = {deny}"), at(rules[-1]), holds=0 < deny <= asked.number)
+
+
+@check("host.lockout-duration")
+def lockout_duration(facts: AuditFacts, asked: Asked) -> Verdict:
+    """A locked account stays locked for a while, or until an administrator opens it (0)."""
+    rules = _lockout(facts)
+    if not rules:
+        return failed(text("no rule of PAM asks {name}", name="pam_faillock"), facts.pam.source)
+    seconds = _lockout_number(facts, rules, "unlock_time", 600)
+    words = text("{names}", names=f"unlock_time = {seconds}")
+    return verdict(words, at(rules[-1]), holds=seconds == 0 or seconds >= asked.number)
+
+
+def _lockout(facts: AuditFacts) -> list[Line]:
+    return [line for line in facts.pam.get() if _LOCKOUT in line.text and line.text.startswith("auth")]
+
+
+def _lockout_number(facts: AuditFacts, rules: Iterable[Line], name: str, otherwise: int) -> int:
+    given = [re.search(rf"^{name}\s*=\s*(\d+)", line.text) for line in facts.faillock.get()]
+    given += [re.search(rf"\b{name}=(\d+)", line.text) for line in rules]
+    return next((int(match[1]) for match in reversed(given) if match), otherwise)
 
 
 @check("host.shadow-passwords")
@@ -108,7 +197,7 @@ def password_hash(facts: AuditFacts, _: Asked) -> Verdict:
     accounts = facts.accounts.get()
     kinds = {account.name: account.hash_kind for account in accounts}
     weak = [f"{name}: {kind}" for name, kind in kinds.items() if kind in {"des", "md5"}]
-    line = _setting(facts.login.get(), "ENCRYPT_METHOD")
+    line = setting(facts.login.get(), "ENCRYPT_METHOD")
     method = line.text.split()[1] if line else "DES"
     if method.lower() not in STRONG_HASHES:
         weak.append(f"ENCRYPT_METHOD {method}")
@@ -166,7 +255,7 @@ def su_restricted(facts: AuditFacts, _: Asked) -> Verdict:
         return not_applicable(text("{path} is absent", path="/etc/pam.d/su"), "/etc/pam.d/su")
     if not rules:
         return failed(text("no rule of PAM asks {name}", name="pam_wheel"), "/etc/pam.d/su")
-    return passed(text("{names}", names=rules[0].text), _at(rules[0]))
+    return passed(text("{names}", names=rules[0].text), at(rules[0]))
 
 
 @check("host.service-accounts-cannot-log-in")
@@ -179,56 +268,50 @@ def service_accounts_cannot_log_in(facts: AuditFacts, _: Asked) -> Verdict:
     return unless(found, "/etc/passwd", _looked_at(accounts))
 
 
-@check("host.session-timeout")
-def session_timeout(facts: AuditFacts, asked: Asked) -> Verdict:
-    """A login shell that nobody uses ends."""
-    seconds = facts.shell.get().timeout_s
-    if seconds is None:
-        return failed(text("{name} is not set", name="TMOUT"), facts.shell.source)
-    words = text("{names}", names=f"TMOUT={seconds}")
-    return verdict(words, facts.shell.source, holds=0 < seconds <= asked.number)
+@check("host.unused-accounts")
+def unused_accounts(facts: AuditFacts, asked: Asked) -> Verdict:
+    """No account waits that nobody uses: none of those that systems bring for nobody, none left behind."""
+    last = {one.account: one.last for one in facts.logins.get()}
+    today = facts.taken.timestamp() / DAY_S
+    found = [
+        f"{one.name} {one.login_shell or '/bin/sh'}"
+        for one in facts.accounts.get()
+        if one.name in NEEDLESS and one.login_shell not in NO_LOGIN
+    ]
+    for one in _with_password(facts):
+        when = last.get(one.name)
+        since = when.timestamp() / DAY_S if when else one.changed
+        if since is None or today - since > asked.number:
+            found.append(f"{one.name}: {f'{when:%Y-%m-%d}' if when else '-'}")
+    return unless(found, f"{facts.logins.source}, /etc/shadow", _looked_at(facts.accounts.get()))
 
 
-@check("host.umask")
-def umask(facts: AuditFacts, asked: Asked) -> Verdict:
-    """New files are not for others to write."""
-    seen = facts.shell.get().umask
-    line = _setting(facts.login.get(), "UMASK")
-    given = [seen, *([line.text.split()[1]] if line else [])]
-    holds = all(int(one, 8) & asked.bits == asked.bits for one in given)
-    words = text("{names}", names=f"umask {seen}; login.defs {line.text if line else '-'}")
-    return verdict(words, f"{facts.shell.source}, /etc/login.defs", holds=holds)
+@check("host.idle-accounts-lock")
+def idle_accounts_lock(facts: AuditFacts, asked: Asked) -> Verdict:
+    """An account whose password has grown old closes by itself after some days."""
+    found = [
+        f"{one.name}: {one.idle_days if one.idle_days is not None else '-'}"
+        for one in _with_password(facts)
+        if one.idle_days is None or not 0 <= one.idle_days <= asked.number
+    ]
+    return unless(found, "/etc/shadow", _looked_at(_with_password(facts)))
 
 
-@check("host.root-path")
-def root_path(facts: AuditFacts, _: Asked) -> Verdict:
-    """No command is looked for in the folder where one happens to be."""
-    path = facts.shell.get().path
-    found = [part or "(empty)" for part in path if not part.startswith("/")]
-    return unless(found, f"{facts.shell.source}, /etc/login.defs", text("{names}", names=":".join(path)))
+@check("host.personal-accounts")
+def personal_accounts(facts: AuditFacts, _: Asked) -> Verdict:
+    """Who can log in is somebody: no account bears the name of a function that several share."""
+    people = [one for one in facts.accounts.get() if one.login_shell not in NO_LOGIN and one.uid]
+    found = [one.name for one in people if one.name.lower().rstrip("0123456789") in SHARED_NAMES]
+    return unless(found, "/etc/passwd", _looked_at(people))
 
 
-@check("host.login-banner")
-def login_banner(facts: AuditFacts, _: Asked) -> Verdict:
-    """Whoever logs in is warned, and not told which system this is."""
-    lines = facts.banner.get()
-    before = [line for line in lines if line.path != "/etc/motd"]  # which is read after the login
-    telling = [line for line in before if re.search(r"\\[nrsvm]|Debian|Ubuntu|GNU/Linux", line.text)]
-    if telling:
-        return failed(text("{names}", names=telling[0].text), _at(telling[0]))
-    if not lines:
-        return failed(text("no words are shown"), facts.banner.source)
-    return passed(text("{names}", names=lines[0].text), _at(lines[0]))
-
-
-def _setting(lines: Iterable[Line], name: str) -> Line | None:
-    """Return the line of login.defs that counts: the last one of that name."""
-    found = [line for line in lines if line.text.split()[0] == name and len(line.text.split()) > 1]
-    return found[-1] if found else None
-
-
-def _at(line: Line) -> str:
-    return f"{line.path}:{line.number}"
+@check("host.failed-logins")
+def failed_logins(facts: AuditFacts, asked: Asked) -> Verdict:
+    """Nobody was guessing passwords here lately."""
+    lately = facts.failures.get()
+    found = [f"{name}: {count}" for name, count in lately.counts.items() if count > asked.number]
+    every = text("{count} failures in {days} days", count=sum(lately.counts.values()), days=lately.days)
+    return unless(found, facts.failures.source, every)
 
 
 def _looked_at(accounts: Iterable[Account]) -> Text:

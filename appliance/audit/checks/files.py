@@ -21,9 +21,12 @@ from appliance.text import text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from appliance.audit.facts import AuditFacts, File
+    from appliance.audit.facts import AuditFacts
+    from appliance.audit.facts_host import File
     from appliance.text import Text
 
+_CLOCKWORK = ("/etc/cron", "/etc/at.")
+_TABLES = "/var/spool/cron/crontabs"
 OTHERS_WRITE = 0o002
 GROUP_OR_OTHERS_WRITE = 0o022
 
@@ -76,16 +79,45 @@ def sudoers_permissions(facts: AuditFacts, asked: Asked) -> Verdict:
 @check("host.cron-permissions")
 def cron_permissions(facts: AuditFacts, asked: Asked) -> Verdict:
     """What runs by the clock is root's to write."""
-    files = [file for file in facts.files.get() if file.path.startswith(("/etc/cron", "/etc/at."))]
+    files = [file for file in facts.files.get() if file.path.startswith(_CLOCKWORK)]
     present = [file for file in files if file.kind != "absent"]
     if not present:
         return not_applicable(text("{path} is absent", path="/etc/crontab, /etc/cron.*"), facts.files.source)
     plain = [file for file in present if file.kind == "file"]
     folders = [file for file in present if file.kind == "folder"]
     found = too_open(plain, asked.bits) + too_open(folders, asked.bits | 0o111)
+    tables = [file for file in facts.files.get() if file.path.startswith(f"{_TABLES}/")]
+    found += [one for file in tables for one in too_open([file], asked.bits, ("root", _owner(file)))]
     return unless(
         found, "/etc/crontab, /etc/cron.*", text("{count} looked at, none found", count=len(present))
     )
+
+
+def _owner(table: File) -> str:
+    return table.path.rpartition("/")[2]
+
+
+@check("host.cron-users")
+def cron_users(facts: AuditFacts, _: Asked) -> Verdict:
+    """Only named accounts may leave work for the clock."""
+    files = {file.path: file for file in facts.files.get()}
+    programs = {"/usr/bin/crontab": "/etc/cron.allow", "/usr/bin/at": "/etc/at.allow"}
+    here = {path: allowed for path, allowed in programs.items() if _is_here(files, path)}
+    if not here:
+        return not_applicable(text("{path} is absent", path=", ".join(programs)), facts.files.source)
+    found = [
+        f"{path} {files[path].mode}: {allowed} -"
+        for path, allowed in here.items()
+        if files[path].bits & 0o001 and not _is_here(files, allowed)
+    ]
+    lists = [files[allowed] for allowed in here.values() if _is_here(files, allowed)]
+    return unless(
+        found + too_open(lists, 0o640), ", ".join(here.values()), listed([*here, *map(spelled, lists)])
+    )
+
+
+def _is_here(files: dict[str, File], path: str) -> bool:
+    return path in files and files[path].kind != "absent"
 
 
 @check("host.startup-permissions")
@@ -127,6 +159,69 @@ def start_up_files_of_users(facts: AuditFacts, _: Asked) -> Verdict:
     files = [file for file in facts.homes.get() if file.kind == "file"]
     found = [spelled(file) for file in files if file.bits & GROUP_OR_OTHERS_WRITE]
     return unless(found, facts.homes.source, text("{count} looked at, none found", count=len(files)))
+
+
+@check("host.path-folders")
+def path_folders(facts: AuditFacts, _: Asked) -> Verdict:
+    """Root's home, and the folders from which root's commands come, are nobody else's to write."""
+    files = [file for file in facts.path_folders.get() if file.kind != "absent"]
+    found = too_open(files, 0o7777 & ~GROUP_OR_OTHERS_WRITE)
+    return unless(found, facts.path_folders.source, listed([file.path for file in files]))
+
+
+@check("host.login-configuration")
+def login_configuration(facts: AuditFacts, _: Asked) -> Verdict:
+    """How logins are decided, only root decides."""
+    places = ("/etc/pam.d", "/etc/security", "/etc/nsswitch.conf", "/etc/login.defs", "/etc/ssh/sshd_config")
+    files = [file for file in facts.files.get() if file.path.startswith(places) and file.kind != "absent"]
+    found = too_open(files, 0o7777 & ~GROUP_OR_OTHERS_WRITE)
+    return unless(found, ", ".join(places), text("{count} looked at, none found", count=len(files)))
+
+
+@check("host.login-records")
+def login_records(facts: AuditFacts, _: Asked) -> Verdict:
+    """Logins, and those that failed, are recorded, and not everybody may change the record."""
+    wanted = ("/var/log/wtmp", "/var/log/btmp", "/var/log/lastlog")
+    files = {file.path: file for file in facts.files.get() if file.path in wanted}
+    lacking = [path for path in wanted if not _is_here(files, path)]
+    found = [f"{path} -" for path in lacking] + too_open(files.values(), 0o664)
+    return unless(found, ", ".join(wanted), listed([spelled(file) for file in files.values()]))
+
+
+@check("host.boot-loader")
+def boot_loader(facts: AuditFacts, asked: Asked) -> Verdict:
+    """What the machine starts with is root's to read, as it may hold a password."""
+    files = _named(facts, "/boot/grub/grub.cfg")
+    if not files:
+        return not_applicable(text("{path} is absent", path="/boot/grub/grub.cfg"), facts.files.source)
+    return verdict(
+        listed([spelled(file) for file in files]), files[0].path, holds=not too_open(files, asked.bits)
+    )
+
+
+@check("host.no-preload")
+def no_preload(facts: AuditFacts, _: Asked) -> Verdict:
+    """No library is put into every program that starts."""
+    found = [spelled(file) for file in _named(facts, "/etc/ld.so.preload")]
+    return unless(found, "/etc/ld.so.preload", text("{path} is absent", path="/etc/ld.so.preload"))
+
+
+@check("host.device-files")
+def device_files(facts: AuditFacts, _: Asked) -> Verdict:
+    """Below /dev there are devices, and no plain file hides among them."""
+    return unless(facts.device_files.get(), facts.device_files.source)
+
+
+@check("host.hidden-files")
+def hidden_files(facts: AuditFacts, _: Asked) -> Verdict:
+    """Nothing hides in the folders of the system."""
+    return unless(facts.finds.get().hidden, facts.finds.source, _seen(facts))
+
+
+@check("keys.private-keys-closed")
+def private_keys_closed(facts: AuditFacts, _: Asked) -> Verdict:
+    """No private key on this host can be read by others than its owner."""
+    return unless(facts.finds.get().open_keys, facts.finds.source, _seen(facts))
 
 
 @check("host.trust-files")

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import TYPE_CHECKING
 
-from appliance.audit.checks.verdict import Asked, Verdict, check, failed, passed, unless, verdict
+from appliance.audit.checks.verdict import (
+    Asked,
+    Verdict,
+    check,
+    failed,
+    listed,
+    not_applicable,
+    passed,
+    unless,
+    verdict,
+)
 from appliance.text import text
 
 if TYPE_CHECKING:
@@ -57,6 +68,27 @@ def retention(facts: AuditFacts, asked: Asked) -> Verdict:
     return verdict(words, facts.logs.source, holds=kept == 0 or kept >= asked.number * DAY_S)
 
 
+@check("log.journal-whole")
+def journal_whole(facts: AuditFacts, _: Asked) -> Verdict:
+    """The files of the system journal hold together by their own digests."""
+    return unless(facts.journal_whole.get(), facts.journal_whole.source)
+
+
+@check("log.file-retention")
+def file_retention(facts: AuditFacts, asked: Asked) -> Verdict:
+    """Log files of the product, rotated by logrotate, are kept as long as the grade asks."""
+    ours = [one for one in facts.rotations.get() if "/var/log/banip" in one.pattern]
+    if not ours:
+        return not_applicable(text("no log file of the product is rotated"), facts.rotations.source)
+    shown = [f"{one.pattern}: {one.days_each * one.kept}" for one in ours]
+    found = [
+        f"{one.pattern}: {one.days_each * one.kept}"
+        for one in ours
+        if one.days_each * one.kept < asked.number
+    ]
+    return unless(found, facts.rotations.source, listed(shown))
+
+
 @check("log.operations-chained")
 def operations_chained(facts: AuditFacts, _: Asked) -> Verdict:
     """The operation log's chain of digests holds from its first line to its last."""
@@ -96,11 +128,32 @@ def plausible(facts: AuditFacts, _: Asked) -> Verdict:
 
 @check("host.time-source")
 def time_source(facts: AuditFacts, _: Asked) -> Verdict:
-    """A time service runs: on a closed network, against a source inside it."""
-    sources = facts.clock.get().sources
-    if not sources:
+    """A time service runs, and asks servers inside this network."""
+    clock = facts.clock.get()
+    if not clock.sources:
         return failed(text("no time service is active"), facts.clock.source)
-    return passed(text("{names}", names=", ".join(sources)), facts.clock.source)
+    if not clock.servers:
+        return failed(text("{names}: no server is named", names=", ".join(clock.sources)), facts.clock.source)
+    found = [one for one in clock.servers if not _is_inside(one)]
+    return unless(found, facts.clock.source, listed([*clock.sources, *clock.servers]))
+
+
+def _is_inside(server: str) -> bool:
+    """Tell whether a time server is in a private network; of a name nobody knows, but a pool is outside."""
+    try:
+        return ipaddress.ip_address(server).is_private
+    except ValueError:
+        return not server.endswith(
+            (".pool.ntp.org", ".ntp.org", ".google.com", ".windows.com", ".ubuntu.com")
+        )
+
+
+@check("clock.synchronised")
+def synchronised(facts: AuditFacts, _: Asked) -> Verdict:
+    """The kernel's clock is in step with the source that it follows."""
+    clock = facts.clock.get()
+    words = text("{names}", names=f"NTPSynchronized={'yes' if clock.synchronised else 'no'}")
+    return verdict(words, facts.clock.source, holds=clock.synchronised is True)
 
 
 @check("host.patch-level")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING
 
+from appliance.audit.checks.servers import running
 from appliance.audit.checks.verdict import (
     Asked,
     Verdict,
@@ -11,25 +13,44 @@ from appliance.audit.checks.verdict import (
     failed,
     listed,
     not_applicable,
-    passed,
     unless,
     verdict,
 )
 from appliance.text import text
 
 if TYPE_CHECKING:
-    from appliance.audit.facts import AuditFacts, Listener
+    from appliance.audit.facts import AuditFacts
+    from appliance.audit.facts_network import Connection, Listener, Opening
 
-MODERN = frozenset({"TLSv1.2", "TLSv1.3"})
-RSA_LEAST_BITS, EC_LEAST_BITS = 2048, 256
 WANTED_SETTINGS = {
-    "net.ipv4.ip_forward": "0",
-    "net.ipv4.conf.all.accept_redirects": "0",
-    "net.ipv4.conf.all.send_redirects": "0",
-    "net.ipv4.conf.all.accept_source_route": "0",
-    "net.ipv4.tcp_syncookies": "1",
-    "net.ipv6.conf.all.accept_redirects": "0",
+    "net.ipv4.conf.all.accept_redirects": {"0"},
+    "net.ipv4.conf.all.accept_source_route": {"0"},
+    "net.ipv4.conf.all.log_martians": {"1"},
+    "net.ipv4.conf.all.rp_filter": {"1", "2"},
+    "net.ipv4.conf.all.secure_redirects": {"0"},
+    "net.ipv4.conf.all.send_redirects": {"0"},
+    "net.ipv4.icmp_echo_ignore_broadcasts": {"1"},
+    "net.ipv4.icmp_ignore_bogus_error_responses": {"1"},
+    "net.ipv4.ip_forward": {"0"},
+    "net.ipv4.tcp_syncookies": {"1", "2"},
+    "net.ipv6.conf.all.accept_ra": {"0"},
+    "net.ipv6.conf.all.accept_redirects": {"0"},
+    "net.ipv6.conf.all.accept_source_route": {"0"},
+    "net.ipv6.conf.all.forwarding": {"0"},
 }
+#: Kinds of interfaces that carry traffic of one network inside another.
+TUNNELS = frozenset(
+    {
+        "tun", "tap", "wireguard", "gre", "gretap", "ip6gre", "ip6gretap", "ipip", "sit", "ip6tnl", "vti",
+        "vti6", "l2tp", "ppp", "geneve", "vxlan", "xfrm", "erspan", "wwan",
+    }
+)  # fmt: skip
+_TUNNEL_SERVICES = (
+    "openvpn", "openvpn-client", "openvpn-server", "strongswan", "strongswan-starter", "ipsec", "tor",
+    "tailscaled", "wg-quick", "zerotier-one", "xl2tpd", "autossh", "cloudflared", "frpc", "stunnel4",
+)  # fmt: skip
+SSH_PORTS = frozenset({22})
+_FIREWALL_UNITS = ("banip-firewall.service", "nftables.service", "firewalld.service", "ufw.service")
 _SSH_PORT = "sshd"
 _LOOPBACK = ("127.", "::1")
 _EVERYWHERE = {"0.0.0.0": "tcp/0.0.0.0", "::": "tcp/[::]"}  # noqa: S104 - compared with, not bound
@@ -108,61 +129,133 @@ def kernel_settings(facts: AuditFacts, _: Asked) -> Verdict:
     found = [
         f"{name} = {settings[name]}"
         for name, wanted in WANTED_SETTINGS.items()
-        if name in settings and settings[name] != wanted
+        if name in settings and settings[name] not in wanted
     ]
     return unless(found, facts.kernel.source, text("{count} looked at, none found", count=len(settings)))
 
 
-@check("network.no-wireless")
-def no_wireless(facts: AuditFacts, _: Asked) -> Verdict:
-    """No interface has a radio."""
-    devices = facts.devices.get()
-    radios = [*devices.wireless, *(name for name in devices.loaded if name in {"bluetooth", "btusb"})]
-    return unless(radios, facts.devices.source)
+# --- Ways in and out ---------------------------------------------------------------------------------------
 
 
-@check("device.usb-storage")
-def usb_storage(facts: AuditFacts, _: Asked) -> Verdict:
-    """A stick that is plugged in outside of an intake is not taken by the kernel."""
-    devices = facts.devices.get()
-    if "usb_storage" in devices.loaded:
-        return failed(text("{names}", names="usb_storage"), facts.devices.source)
-    if devices.usbguard == "active":
-        return passed(text("{names}", names="usbguard active"), facts.devices.source)
-    if not devices.modular:
-        return passed(text("this kernel has no such driver and loads no modules"), facts.devices.source)
-    blocked = "usb_storage" in devices.blocked
-    return verdict(
-        listed(devices.blocked) if blocked else text("not blocked"), facts.devices.source, holds=blocked
+@check("network.firewall-at-boot")
+def firewall_at_boot(facts: AuditFacts, _: Asked) -> Verdict:
+    """The firewall's rules are loaded at every start, before anybody can come in."""
+    known = {one.name: one for one in facts.services.get()}
+    here = [known[name] for name in _FIREWALL_UNITS if name in known]
+    words = listed([f"{one.name} {one.active} {one.enabled}" for one in here])
+    if not here:
+        return failed(text("no rule is loaded"), facts.services.source)
+    holds = any(one.enabled in {"enabled", "static"} and one.active in {"active", "exited"} for one in here)
+    return verdict(words, facts.services.source, holds=holds)
+
+
+@check("network.firewall-openings")
+def firewall_openings(facts: AuditFacts, _: Asked) -> Verdict:
+    """Every way in is to a declared port, and from named networks; every way out to a named address."""
+    firewall, declared = facts.firewall.get(), _declared_ports(facts)
+    if not firewall.counts_egress:
+        return failed(text("the product's rules are not loaded"), facts.firewall.source)
+    found = [
+        _opening(one)
+        for one in firewall.openings
+        if not one.peers or not one.ports or (one.chain == "input" and not set(one.ports) <= declared)
+    ]
+    return unless(found, facts.firewall.source, listed([_opening(one) for one in firewall.openings]))
+
+
+def _declared_ports(facts: AuditFacts) -> frozenset[int]:
+    words = (one.rpartition(":")[2].partition("@")[0] for one in facts.proven().listens)
+    return frozenset(int(word) for word in words if word.isdigit()) | SSH_PORTS
+
+
+def _opening(one: Opening) -> str:
+    ports = ",".join(map(str, one.ports)) or "*"
+    return f"{one.chain} {' '.join(one.peers) or '*'} : {ports}"
+
+
+@check("network.ssh-from-named-networks")
+def ssh_from_named_networks(facts: AuditFacts, _: Asked) -> Verdict:
+    """Administrators come from networks that the site has named, and from nowhere else."""
+    ssh, firewall = facts.ssh.get(), facts.firewall.get()
+    if not (ssh.installed and ssh.running):
+        return not_applicable(text("no SSH server runs"), facts.ssh.source)
+    ports = {int(word) for word in ssh.settings.get("port", "22").split()}
+    if not any(one.hook == "input" and one.policy == "drop" for one in firewall.chains):
+        return failed(text("no rule is loaded"), facts.firewall.source)
+    ways = [
+        one for one in firewall.openings if one.chain == "input" and (set(one.ports) & ports or not one.ports)
+    ]
+    return unless(
+        [_opening(one) for one in ways if not one.peers],
+        facts.firewall.source,
+        listed([_opening(one) for one in ways]),
     )
 
 
-@check("tls.protocols")
-def tls_protocols(facts: AuditFacts, _: Asked) -> Verdict:
-    """The gateway speaks TLS 1.2 and newer, nothing older; asked by handshakes."""
-    tls = facts.tls.get()
-    if tls.port is None:
-        return not_applicable(text("no gateway listens"), facts.tls.source)
-    words = text("accepts {names}", names=", ".join(tls.accepted))
-    return verdict(words, facts.tls.source, holds=bool(tls.accepted) and set(tls.accepted) <= MODERN)
+@check("network.refusals-logged")
+def refusals_logged(facts: AuditFacts, _: Asked) -> Verdict:
+    """What the firewall does not let out is counted, and told to the log."""
+    firewall = facts.firewall.get()
+    if not firewall.counts_egress:
+        return failed(text("attempts to leave are not counted"), facts.firewall.source)
+    words = text("{names}", names="log" if firewall.logs_refusals else "-")
+    return verdict(words, facts.firewall.source, holds=firewall.logs_refusals)
 
 
-@check("tls.certificate")
-def tls_certificate(facts: AuditFacts, asked: Asked) -> Verdict:
-    """The gateway's certificate is valid now and for some days, strong, and names what it is for."""
-    tls = facts.tls.get()
-    if tls.port is None or tls.certificate is None:
-        return not_applicable(text("no gateway listens"), facts.tls.source)
-    one, now = tls.certificate, facts.taken
-    least = RSA_LEAST_BITS if one.key == "RSA" else EC_LEAST_BITS
-    left = (one.not_after - now).days
-    faults = {
-        f"{left} days left": left < asked.number,
-        "not valid yet": now < one.not_before,
-        f"{one.key} {one.key_bits}": one.key_bits < least,
-        one.signature_hash: one.signature_hash in {"md5", "sha1", ""},
-        "self-signed": one.self_signed,
-        "no names": not one.names,
-    }
-    about = text("{names}", names=f"{one.subject}; {one.key} {one.key_bits}; {one.not_after:%Y-%m-%d}")
-    return unless([fault for fault, holds in faults.items() if holds], facts.tls.source, about)
+@check("network.no-tunnels")
+def no_tunnels(facts: AuditFacts, _: Asked) -> Verdict:
+    """Nothing carries traffic past the boundary inside other traffic."""
+    links = facts.links.get()
+    found = [f"{one.name} {one.kind}" for one in links.links if one.kind in TUNNELS and one.up]
+    found += [*links.tunnels, *running(facts, _TUNNEL_SERVICES)]
+    return unless(found, f"{facts.links.source}, {facts.services.source}")
+
+
+@check("network.one-way-out")
+def one_way_out(facts: AuditFacts, asked: Asked) -> Verdict:
+    """The server stands in few networks, and its packets leave by one of them."""
+    links = facts.links.get()
+    ways = {route.rpartition("dev ")[2] for route in links.default_routes}
+    reached = [f"{one.name} {' '.join(one.addresses)}" for one in links.links if one.up and one.addresses]
+    words = listed([*reached, *(f"default {route}" for route in links.default_routes)])
+    holds = len(ways) <= 1 and len(reached) <= asked.number
+    return verdict(words, facts.links.source, holds=holds)
+
+
+@check("network.name-servers")
+def name_servers(facts: AuditFacts, _: Asked) -> Verdict:
+    """Names are asked of nobody outside: of no server at all, or of one in this network."""
+    servers = facts.links.get().name_servers
+    found = [one for one in servers if not _is_inside(one)]
+    return unless(found, "/etc/resolv.conf", listed(servers))
+
+
+@check("network.no-outside-connections")
+def no_outside_connections(facts: AuditFacts, _: Asked) -> Verdict:
+    """At this moment nothing here talks to anybody outside, or tries to, but for what the site allows."""
+    allowed = [one for one in facts.firewall.get().openings if one.chain == "output"]
+    found = [
+        f"{one.process} {one.unit} -> {one.address}:{one.port}".strip()
+        for one in facts.connections.get()
+        if not any(_allows(opening, one) for opening in allowed)
+    ]
+    return unless(found, facts.connections.source)
+
+
+def _allows(opening: Opening, one: Connection) -> bool:
+    return one.port in opening.ports and any(_within(one.address, peer) for peer in opening.peers)
+
+
+def _within(address: str, network: str) -> bool:
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]) in ipaddress.ip_network(network, strict=False)
+    except (ValueError, TypeError):  # a range or a name
+        return False
+
+
+def _is_inside(address: str) -> bool:
+    """Tell whether an address belongs to a private network, by the registries' own ranges."""
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_private
+    except ValueError:
+        return False

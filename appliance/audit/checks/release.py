@@ -9,15 +9,19 @@ from appliance.audit.checks.verdict import (
     Verdict,
     check,
     failed,
+    listed,
+    not_applicable,
     passed,
     spelled,
+    unknown,
     unless,
     verdict,
 )
 from appliance.text import text
 
 if TYPE_CHECKING:
-    from appliance.audit.facts import AuditFacts, Drift, Fact
+    from appliance.audit.facts import AuditFacts, Fact
+    from appliance.audit.facts_product import Drift
 
 #: How strict a release's roles are: C asks most.
 _STRICTNESS = {"O": 0, "S": 1, "C": 2}
@@ -77,8 +81,21 @@ def grade(facts: AuditFacts, asked: Asked) -> Verdict:
 
 @check("release.files-intact")
 def files_intact(facts: AuditFacts, _: Asked) -> Verdict:
-    """Playbooks, models and packages of the release are, byte by byte, what was signed."""
+    """Playbooks and packages of the release are, byte by byte, what was signed."""
     return _intact(facts.files_drift)
+
+
+@check("release.models-intact")
+def models_intact(facts: AuditFacts, _: Asked) -> Verdict:
+    """Models are what was signed: by their digests, as a model of the right size proves nothing."""
+    drift = facts.models_drift.get()
+    verdict_so_far = _intact(facts.models_drift)
+    if verdict_so_far.status == "fail" and not drift.hashed + drift.sized + len(drift.missing):
+        return not_applicable(text("the release brings no model"), facts.models_drift.source)
+    if verdict_so_far.status == "pass" and drift.sized:
+        words = text("{hashed} files by digest, {sized} by size", hashed=drift.hashed, sized=drift.sized)
+        return unknown(words, facts.models_drift.source)
+    return verdict_so_far
 
 
 @check("release.environments-intact")
@@ -91,7 +108,7 @@ def _intact(fact: Fact[Drift]) -> Verdict:
     drift = fact.get()
     found = [f"{kind}: {path}" for kind in ("changed", "missing", "extra") for path in getattr(drift, kind)]
     words = text("{hashed} files by digest, {sized} by size", hashed=drift.hashed, sized=drift.sized)
-    if not drift.hashed + drift.sized:
+    if not drift.hashed + drift.sized + len(found):
         return failed(text("nothing was compared"), fact.source)
     return unless(found, fact.source, words)
 
@@ -101,6 +118,85 @@ def bill_of_materials(facts: AuditFacts, _: Asked) -> Verdict:
     """The list of components that was signed with the release is here, unchanged."""
     one = facts.proven()
     return verdict(text("{names}", names=one.bom or "-"), facts.release.source, holds=one.bom == "present")
+
+
+@check("release.threshold")
+def threshold(facts: AuditFacts, asked: Asked) -> Verdict:
+    """Whom this server trusts, no single person can change: it takes several keys."""
+    one = facts.proven()
+    words = text("{names}", names=f"{one.root_threshold} / {one.root_keys}")
+    return verdict(words, facts.release.source, holds=one.root_threshold >= asked.number)
+
+
+@check("release.way-back")
+def way_back(facts: AuditFacts, _: Asked) -> Verdict:
+    """The release before this one is kept whole, so that there is a way back without a medium."""
+    one = facts.proven()
+    if not one.previous:
+        return not_applicable(text("this is the first release"), facts.release.source)
+    return verdict(text("{names}", names=one.previous), facts.release.source, holds=one.previous_whole)
+
+
+@check("release.health")
+def health(facts: AuditFacts, _: Asked) -> Verdict:
+    """Every part that the release names answers that it is well."""
+    facts.proven()
+    seen = facts.health.get()
+    if not seen:
+        return not_applicable(text("the release names no health address"), facts.release.source)
+    shown = {url: f"{url.removeprefix('http://')} {status}" for url, status in seen.items()}
+    found = [shown[url] for url, status in seen.items() if status != _WELL]
+    return unless(found, facts.health.source, listed(list(shown.values())))
+
+
+_WELL = 200
+
+
+@check("backup.age")
+def backup_age(facts: AuditFacts, asked: Asked) -> Verdict:
+    """What people put in was backed up not long ago."""
+    state = facts.state.get()
+    if state.broken is not None:
+        return unknown(text("{names}", names=state.broken), facts.state.source)
+    if state.last_backup is None:
+        return failed(text("no backup is in the operation log"), facts.state.source)
+    days = (facts.taken - state.last_backup).days
+    words = text("{names}", names=f"{state.last_backup:%Y-%m-%d}")
+    return verdict(words, facts.state.source, holds=days <= asked.number)
+
+
+@check("release.last-operation")
+def last_operation(facts: AuditFacts, _: Asked) -> Verdict:
+    """The newest operation came to its end, and not to a failure that nobody looked into."""
+    state = facts.state.get()
+    if state.broken is not None:
+        return unknown(text("{names}", names=state.broken), facts.state.source)
+    holds = state.last_outcome not in {"", "failed", "abandoned"}
+    return verdict(text("{names}", names=state.last_outcome or "-"), facts.state.source, holds=holds)
+
+
+@check("audit.regular")
+def audit_regular(facts: AuditFacts, asked: Asked) -> Verdict:
+    """Somebody has looked before, and not too long ago; a server that is new has had no time for it."""
+    earlier, state = facts.earlier_audits.get(), facts.state.get()
+    if state.broken is not None:
+        return unknown(text("{names}", names=state.broken), facts.state.source)
+    since = max((one for one in earlier if one < facts.taken), default=state.first)
+    if since is None:
+        return failed(text("none found"), facts.earlier_audits.source)
+    words = text("{names}", names=f"{since:%Y-%m-%d}")
+    return verdict(words, facts.earlier_audits.source, holds=(facts.taken - since).days <= asked.number)
+
+
+@check("keys.authority")
+def authority(facts: AuditFacts, _: Asked) -> Verdict:
+    """The key of the server's own authority is root's, in a folder that is root's, and nobody else's."""
+    files = [one for one in facts.keys.get() if "/secrets/authority" in one.path and one.kind != "absent"]
+    secret = [one for one in files if one.kind == "folder" or one.path.endswith("key.pem")]
+    if not secret:
+        return not_applicable(text("this server has no authority of its own"), facts.keys.source)
+    found = [spelled(one) for one in secret if one.owner != "root" or one.bits & GROUP_AND_OTHERS]
+    return unless(found, facts.keys.source, listed([spelled(one) for one in secret]))
 
 
 @check("keys.state-private")

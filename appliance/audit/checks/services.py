@@ -1,7 +1,8 @@
-"""What runs: legacy services that must not, and Banip's own units with the rights that they have."""
+"""Banip's own units and containers, with the rights that they have."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from appliance.audit.checks.verdict import (
@@ -16,51 +17,16 @@ from appliance.audit.checks.verdict import (
 from appliance.text import text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from appliance.audit.facts import AuditFacts, Container, Unit
+    from appliance.audit.facts import AuditFacts
+    from appliance.audit.facts_product import Container, Unit
 
 NO_USER = ("", "root", "0")
 SUPERVISORS = frozenset({"/usr/bin/podman"})
-_RUNNING = frozenset({"active", "activating", "reloading"})
-_STARTS = frozenset({"enabled", "enabled-runtime"})
-
-
-def _absent(name: str, *services: str) -> Callable[[AuditFacts, Asked], Verdict]:
-    """Make the check that none of these services (names without their suffix) runs, or would at boot."""
-
-    def judge(facts: AuditFacts, _: Asked) -> Verdict:
-        known = [one for one in facts.services.get() if one.name.rpartition(".")[0] in services]
-        found = [
-            f"{one.name} {one.active} {one.enabled}"
-            for one in known
-            if one.active in _RUNNING or one.enabled in _STARTS
-        ]
-        return unless(
-            found, facts.services.source, text("none of these runs: {names}", names=", ".join(services))
-        )
-
-    return check(name)(judge)
-
-
-finger = _absent("host.no-finger", "finger", "fingerd", "cfingerd")
-shares = _absent("host.no-anonymous-share", "smbd", "nmbd", "samba", "samba-ad-dc")
-remote_shells = _absent(
-    "host.no-r-services", "rsh", "rlogin", "rexec", "rshd", "rsh-server", "inetutils-inetd"
-)
-simple_services = _absent(
-    "host.no-simple-services", "echo", "discard", "daytime", "chargen", "inetd", "xinetd"
-)
-nfs = _absent("host.no-nfs", "nfs-server", "nfs-kernel-server", "nfs-mountd", "nfsdcld")
-automounter = _absent("host.no-automount", "autofs", "automount")
-rpc = _absent("host.no-rpc", "rpcbind", "rpc-statd", "portmap")
-nis = _absent("host.no-nis", "ypbind", "ypserv", "yppasswdd", "nis")
-tftp = _absent("host.no-tftp-talk", "tftp", "tftpd", "tftpd-hpa", "atftpd", "talk", "talkd", "ntalk")
-mail = _absent("host.no-mail-server", "postfix", "exim4", "sendmail", "opensmtpd")
-dns = _absent("host.no-dns-server", "named", "bind9", "unbound", "dnsmasq", "pdns")
-telnet = _absent("host.no-telnet", "telnet", "telnetd", "inetutils-telnetd")
-ftp = _absent("host.no-ftp", "vsftpd", "proftpd", "pure-ftpd", "ftpd")
-snmp = _absent("host.no-snmp", "snmpd", "snmptrapd")
+#: Systems of the host that a container must not be shown, and sockets that would give it the host.
+_HOST_FOLDERS = ("/", "/etc", "/root", "/home", "/boot", "/proc", "/sys", "/dev", "/usr", "/var")
+_ENGINE_SOCKETS = ("podman.sock", "docker.sock", "containerd.sock", "crio.sock")
+#: What lets strangers in has to answer them: its packets are the firewall's matter.
+_GATEWAYS = ("banip-gateway.service",)
 
 
 # --- Banip's units -----------------------------------------------------------------------------------------
@@ -68,6 +34,11 @@ snmp = _absent("host.no-snmp", "snmpd", "snmptrapd")
 
 def _services(facts: AuditFacts) -> list[Unit]:
     return [unit for unit in facts.units.get() if unit.name.endswith(".service")]
+
+
+def _lasting(facts: AuditFacts) -> list[Unit]:
+    """Return the services that stay at work, as opposed to those that set something up and end."""
+    return [one for one in _services(facts) if one.kind != "oneshot" and one.active == "active"]
 
 
 @check("service.running")
@@ -85,8 +56,7 @@ def own_accounts(facts: AuditFacts, _: Asked) -> Verdict:
 
     Podman itself is root's, and what it runs is not: that is ``container.privileges``.
     """
-    working = [unit for unit in _services(facts) if unit.kind != "oneshot" and unit.active == "active"]
-    lasting = [unit for unit in working if unit.program not in SUPERVISORS]
+    lasting = [unit for unit in _lasting(facts) if unit.program not in SUPERVISORS]
     found = [
         f"{unit.name} {unit.process_user or 'root'}"
         for unit in lasting
@@ -98,7 +68,7 @@ def own_accounts(facts: AuditFacts, _: Asked) -> Verdict:
 @check("service.hardening")
 def hardening(facts: AuditFacts, asked: Asked) -> Verdict:
     """What a lasting service could do, as systemd measures it, stays below the threshold."""
-    active = [unit for unit in _services(facts) if unit.kind != "oneshot" and unit.active == "active"]
+    active = _lasting(facts)
     unmeasured = [unit.name for unit in active if unit.exposure is None]
     if unmeasured:
         return Verdict(
@@ -133,6 +103,46 @@ def undeclared_units(facts: AuditFacts, _: Asked) -> Verdict:
     declared = facts.proven().units
     found = [unit.name for unit in facts.units.get() if unit.name not in declared]
     return unless(found, facts.units.source, listed(declared))
+
+
+@check("service.separate-accounts")
+def separate_accounts(facts: AuditFacts, _: Asked) -> Verdict:
+    """Each lasting service has an account of its own, so that one that is taken does not give the others."""
+    lasting = [one for one in _lasting(facts) if one.program not in SUPERVISORS]
+    counts = Counter(one.process_user or one.user for one in lasting)
+    found = [f"{one.name} {one.process_user}" for one in lasting if counts[one.process_user or one.user] > 1]
+    return unless(found, facts.units.source, listed([f"{one.name} {one.process_user}" for one in lasting]))
+
+
+@check("service.network-limits")
+def network_limits(facts: AuditFacts, _: Asked) -> Verdict:
+    """Services that serve only this host can speak to this host only, whatever the firewall says."""
+    lasting = [one for one in _lasting(facts) if one.name not in _GATEWAYS]
+    found = [one.name for one in lasting if not {"0.0.0.0/0", "::/0"} <= set(one.denies)]
+    return unless(found, facts.units.source, listed([one.name for one in lasting]))
+
+
+@check("service.no-secrets-in-units")
+def no_secrets_in_units(facts: AuditFacts, _: Asked) -> Verdict:
+    """No service's definition holds a password or key in plain words: everybody may read those."""
+    units = facts.units.get()
+    found = [f"{one.name}: {name}" for one in units for name in one.secrets]
+    return unless(found, facts.units.source, text("{count} looked at, none found", count=len(units)))
+
+
+@check("service.steady")
+def steady(facts: AuditFacts, asked: Asked) -> Verdict:
+    """Services stay up: none was started again and again."""
+    found = [f"{one.name}: {one.failures}" for one in _services(facts) if one.failures > asked.number]
+    return unless(
+        found, facts.units.source, listed([f"{one.name}: {one.failures}" for one in _services(facts)])
+    )
+
+
+@check("service.none-failed")
+def none_failed(facts: AuditFacts, _: Asked) -> Verdict:
+    """No unit of the whole system has failed."""
+    return unless(facts.failed_units.get(), facts.failed_units.source)
 
 
 # --- Containers --------------------------------------------------------------------------------------------
@@ -171,3 +181,30 @@ def image_digests(facts: AuditFacts, _: Asked) -> Verdict:
     found = [f"{digest[:16]} -" for digest in wanted if digest not in held]
     found += [f"{one.name} {one.image_digest[:16]}" for one in containers if one.image_digest not in wanted]
     return unless(found, facts.images.source, listed([digest[:16] for digest in wanted]))
+
+
+@check("container.isolation")
+def isolation(facts: AuditFacts, _: Asked) -> Verdict:
+    """A container has its own processes and devices, sees no folder of the host, and stays filtered."""
+    wanted, containers = facts.proven().images, facts.containers.get()
+    if not wanted and not containers:
+        return not_applicable(text("the release has no container image"), facts.release.source)
+    found = [f"{one.name}: {fault}" for one in containers for fault in _openings(one)]
+    return unless(found, facts.containers.source, listed([one.name for one in containers]))
+
+
+def _openings(container: Container) -> list[str]:
+    faults = [f"host {name}" for name in container.shared]
+    faults += [f"device {name}" for name in container.devices]
+    faults += [f"{name} unconfined" for name in container.unconfined]
+    return faults + [
+        f"mount {one.source}"
+        for one in container.mounts
+        if one.source in _HOST_FOLDERS or one.source.endswith(_ENGINE_SOCKETS)
+    ]
+
+
+@check("container.no-api-socket")
+def no_api_socket(facts: AuditFacts, _: Asked) -> Verdict:
+    """No container engine waits at a socket for orders."""
+    return unless(facts.api_sockets.get(), facts.api_sockets.source)

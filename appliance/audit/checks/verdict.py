@@ -11,7 +11,8 @@ from appliance.text import Text, text
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from appliance.audit.facts import AuditFacts, File
+    from appliance.audit.facts import AuditFacts
+    from appliance.audit.facts_host import File, Line
     from appliance.format import Grade
 
 Status = Literal["pass", "fail", "manual", "not-applicable", "unknown"]
@@ -97,6 +98,22 @@ def verdict(observed: Text, where: str, *, holds: bool) -> Verdict:
 def unless(found: Sequence[str], where: str, otherwise: Text = NOTHING) -> Verdict:
     """Fail with what was found; pass where that is nothing, saying what was looked at instead."""
     return failed(listed(found), where) if found else passed(otherwise, where)
+
+
+def unknown(observed: Text, where: str) -> Verdict:
+    """Say that nobody can tell from what was read."""
+    return Verdict("unknown", observed, where)
+
+
+def setting(lines: Iterable[Line], name: str) -> Line | None:
+    """Return the line of login.defs that counts: the last one of that name."""
+    found = [line for line in lines if line.text.split()[0] == name and len(line.text.split()) > 1]
+    return found[-1] if found else None
+
+
+def at(line: Line) -> str:
+    """Return where a line stands."""
+    return f"{line.path}:{line.number}"
 
 
 def listed(found: Collection[str]) -> Text:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from appliance.audit.facts import Drift
+from appliance.audit.facts_product import Drift
 from appliance.pieces import digest_of_file
 
 if TYPE_CHECKING:
@@ -28,15 +28,19 @@ if TYPE_CHECKING:
 HASHED_MOST_BYTES = 8 * 1024 * 1024
 #: A wheel names the digests of its files: its own is compared before it is believed, up to this size.
 WHEEL_MOST_BYTES = 64 * 1024 * 1024
+#: Of models so much is hashed in every audit; beyond it they are compared by size, and the fact says so.
+MODELS_MOST_BYTES = 2 * 1024 * 1024 * 1024
+MODELS = "models/"
 NAMED_MOST = 100
 _WRITTEN_BY_INSTALL = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json"})
 
 
 @dataclass
 class _Tally:
-    """Collects differences; ``everything``: hash what is large as well."""
+    """Collects differences; ``everything``: hash what is large as well; else so many bytes of it."""
 
     everything: bool
+    large_bytes: int = 0
     hashed: int = 0
     sized: int = 0
     changed: list[str] = field(default_factory=list)
@@ -52,12 +56,18 @@ class _Tally:
             return
         if not stat.S_ISREG(found.st_mode) or (size_bytes is not None and found.st_size != size_bytes):
             self.changed.append(str(path))
-        elif digest is None or (found.st_size > HASHED_MOST_BYTES and not self.everything):
+        elif digest is None or not self._may_hash(found.st_size):
             self.sized += 1
         else:
             self.hashed += 1
             if digest_of_file(path) != digest:
                 self.changed.append(str(path))
+
+    def _may_hash(self, size_bytes: int) -> bool:
+        if self.everything or size_bytes <= HASHED_MOST_BYTES:
+            return True
+        self.large_bytes -= size_bytes
+        return self.large_bytes >= 0
 
     def drift(self) -> Drift:
         """Return the fact; long lists are cut, and say so."""
@@ -70,12 +80,22 @@ def _cut(names: list[str]) -> tuple[str, ...]:
 
 
 def files_drift(server: Server, release: Release, *, everything: bool) -> Drift:
-    """Compare the release folder with the signed list of its files."""
-    folder, tally = server.folder(release.id), _Tally(everything)
+    """Compare the release folder with the signed list of its files; models are a fact of their own."""
+    return _folder_drift(server, release, _Tally(everything), models=False)
+
+
+def models_drift(server: Server, release: Release, *, everything: bool) -> Drift:
+    """Compare the models with their signed digests: all of them, or what is hashed in a second or two."""
+    return _folder_drift(server, release, _Tally(everything, MODELS_MOST_BYTES), models=True)
+
+
+def _folder_drift(server: Server, release: Release, tally: _Tally, *, models: bool) -> Drift:
+    folder = server.folder(release.id)
     sizes = {blob.sha256: blob.size_bytes for blob in release.blobs}
-    for file in release.files:
+    files = [file for file in release.files if file.path.startswith(MODELS) is models]
+    for file in files:
         tally.compare(folder / file.path, sizes[file.sha256], bytes.fromhex(file.sha256))
-    signed = {file.path for file in release.files}
+    signed = {file.path for file in files}
     for top in sorted({PurePosixPath(path).parts[0] for path in signed}):
         found = [(path, str(path.relative_to(folder))) for path in _files(folder / top)]
         tally.extra += [str(path) for path, name in found if name not in signed]

@@ -1,33 +1,32 @@
-"""The network as the kernel holds it: open sockets, the firewall, and what the gateway answers."""
+"""The network as the kernel holds it: open sockets, connections, links and routes."""
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import re
 import socket
-import ssl
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from appliance.audit.facts import Attempt, Certificate, Chain, Firewall, Listener, Tls
-from appliance.audit.reading.probe import Unreadable, output
+from appliance.audit.facts_network import Connection, Link, Links, Listener
+from appliance.audit.reading.probe import lines, output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GATEWAY_PORT = 443
-PRODUCT_TABLE = "banip"
-HANDSHAKE_TIMEOUT_S = 5
-_VERSIONS = {
-    "TLSv1.0": ssl.TLSVersion.TLSv1,
-    "TLSv1.1": ssl.TLSVersion.TLSv1_1,
-    "TLSv1.2": ssl.TLSVersion.TLSv1_2,
-    "TLSv1.3": ssl.TLSVersion.TLSv1_3,
-}
+#: Programs whose work is to carry other traffic inside their own.
+CARRIERS = frozenset(
+    {
+        "autossh", "chisel", "cloudflared", "dnscat", "frpc", "frps", "iodine", "iodined", "ngrok", "ngrokd",
+        "openvpn", "ptunnel", "sshuttle", "stunnel", "stunnel4", "tailscaled", "tor", "wireguard-go",
+        "zerotier-one", "charon", "pppd", "xl2tpd",
+    }
+)  # fmt: skip
+_FORWARDS = re.compile(r"^-[A-Za-z]*[LRDw]")
+_OPENED = frozenset({psutil.CONN_ESTABLISHED, psutil.CONN_SYN_SENT})
 
 
 def listeners() -> tuple[Listener, ...]:
@@ -42,6 +41,27 @@ def listeners() -> tuple[Listener, ...]:
     return tuple(Listener(*one) for one in sorted(found))
 
 
+def connections() -> tuple[Connection, ...]:
+    """Return what this server has opened, or tries to open, to others."""
+    every = psutil.net_connections("tcp")
+    ours = {one.laddr.port for one in every if one.laddr and one.status == psutil.CONN_LISTEN}
+    own = {one.address for several in psutil.net_if_addrs().values() for one in several}
+    found = {
+        (one.raddr.ip, one.raddr.port, *_owner(one.pid))
+        for one in every
+        if one.status in _OPENED and one.raddr and one.laddr and one.laddr.port not in ours
+        if not _is_here(one.raddr.ip, own)
+    }
+    return tuple(Connection(*one) for one in sorted(found))
+
+
+def _is_here(address: str, own: set[str]) -> bool:
+    plain = address.partition("%")[0]
+    found = ipaddress.ip_address(plain)
+    mapped = getattr(found, "ipv4_mapped", None) or found
+    return mapped.is_loopback or str(mapped) in own or plain in own
+
+
 def _owner(pid: int | None) -> tuple[str, str]:
     if pid is None:
         return "", ""
@@ -54,102 +74,55 @@ def _owner(pid: int | None) -> tuple[str, str]:
     return name, units[-1] if units else ""
 
 
-def firewall() -> Firewall:
-    """Ask nft for all chains and for the product's table, whose sets remember what tried to leave.
-
-    Not for the ruleset: of a table that a process owns, firewalld's for one, nft 1.0.6 writes memory that was
-    never set, and the whole answer is no JSON any more.
-    """
-    chains = output("nft", "-j", "list", "chains")
-    if not any(one["chain"]["table"] == PRODUCT_TABLE for one in _told(chains) if "chain" in one):
-        return parse_rules(chains)
-    return parse_rules(chains, output("nft", "-j", "list", "table", "inet", PRODUCT_TABLE))
+# --- Links -------------------------------------------------------------------------------------------------
 
 
-def _told(answer: str) -> list[dict[str, Any]]:
-    told: list[dict[str, Any]] = json.loads(answer)["nftables"]
-    return told
-
-
-def parse_rules(all_chains: str, our_table: str = '{"nftables": []}') -> Firewall:
-    """Return what matters of nft's JSON (libnftables-json(5))."""
-    chains = [one["chain"] for one in _told(all_chains) if "chain" in one]
-    ruleset = _told(our_table)
-    sets = [one["set"] for one in ruleset if "set" in one and _counts(one["set"])]
-    return Firewall(
-        chains=tuple(
-            Chain(one["family"], one["table"], one["name"], one["hook"], one.get("policy", "accept"))
-            for one in chains
-            if "hook" in one
-        ),
-        counts_egress=bool(sets),
-        attempts=tuple(Attempt(one["name"], element) for one in sets for element in _elements(one)),
+def links() -> Links:
+    """Ask ip for interfaces and routes, and look for processes that are a tunnel."""
+    routes = [output("ip", "-json", family, "route", "show", "default") for family in ("-4", "-6")]
+    given = [line.text.split() for line in lines("/etc/resolv.conf")]
+    return Links(
+        links=parse_links(output("ip", "-json", "-details", "address", "show")),
+        default_routes=tuple(route for told in routes for route in parse_routes(told)),
+        name_servers=tuple(words[1] for words in given if words[0] == "nameserver" and len(words) > 1),
+        tunnels=tuple(sorted(_tunnels())),
     )
 
 
-def _counts(found: dict[str, Any]) -> bool:
-    return found["table"] == PRODUCT_TABLE and str(found["name"]).startswith(("egress", "attempt"))
-
-
-def _elements(found: dict[str, Any]) -> Iterator[str]:
-    for element in found.get("elem", ()):
-        value = element.get("elem", {}).get("val", element) if isinstance(element, dict) else element
-        parts = value.get("concat", [value]) if isinstance(value, dict) else [value]
-        yield " ".join(str(part) for part in parts)
-
-
-def tls(port: int = GATEWAY_PORT) -> Tls:
-    """Shake hands with the gateway, if one listens, once for each protocol version."""
-    if not any(one.port == port and one.protocol == "tcp" for one in listeners()):
-        return Tls()
-    answers = {name: _shake(port, version) for name, version in _VERSIONS.items()}
-    given = next((answer for answer in answers.values() if answer), None)
-    if given is None:
-        message = f"no handshake succeeded on port {port}"
-        raise Unreadable(message)
-    return Tls(
-        port=port,
-        accepted=tuple(name for name, answer in answers.items() if answer),
-        refused=tuple(name for name, answer in answers.items() if not answer),
-        certificate=_certificate(x509.load_der_x509_certificate(given)),
+def parse_links(told: str) -> tuple[Link, ...]:
+    """Return ip's interfaces; an address counts where it reaches beyond its own link."""
+    return tuple(
+        Link(
+            name=one["ifname"],
+            kind=one.get("linkinfo", {}).get("info_kind", ""),
+            up="UP" in one.get("flags", ()),
+            addresses=tuple(
+                f"{address['local']}/{address['prefixlen']}"
+                for address in one.get("addr_info", ())
+                if address.get("scope") == "global"
+            ),
+        )
+        for one in json.loads(told or "[]")
+        if one
     )
 
 
-def _shake(port: int, version: ssl.TLSVersion) -> bytes | None:
-    """Return the certificate that the gateway shows under this version, or None if it refuses it."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # looked at, not trusted
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # old versions are what we ask about
-        context.minimum_version = context.maximum_version = version
-    # Without this our own library would refuse old versions, and the gateway would look better than it is.
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    try:
-        with (
-            socket.create_connection(("127.0.0.1", port), HANDSHAKE_TIMEOUT_S) as plain,
-            context.wrap_socket(plain, server_hostname="localhost") as wrapped,
-        ):
-            return wrapped.getpeercert(binary_form=True)
-    except (ssl.SSLError, ConnectionResetError):
-        return None
-
-
-def _certificate(found: x509.Certificate) -> Certificate:
-    key = found.public_key()
-    try:
-        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        shown = tuple(str(name.value) for name in names)
-    except x509.ExtensionNotFound:
-        shown = ()
-    kinds = {ec.EllipticCurvePublicKey: "EC", rsa.RSAPublicKey: "RSA"}
-    return Certificate(
-        subject=found.subject.rfc4514_string(),
-        issuer=found.issuer.rfc4514_string(),
-        names=shown,
-        not_before=found.not_valid_before_utc,
-        not_after=found.not_valid_after_utc,
-        key=next((name for kind, name in kinds.items() if isinstance(key, kind)), type(key).__name__),
-        key_bits=getattr(key, "key_size", 0),
-        signature_hash=found.signature_hash_algorithm.name if found.signature_hash_algorithm else "",
-        self_signed=found.subject == found.issuer,
+def parse_routes(told: str) -> tuple[str, ...]:
+    """Return ip's default routes as words."""
+    found: list[dict[str, Any]] = json.loads(told or "[]")
+    return tuple(
+        " ".join(f"{word} {one[key]}" for word, key in (("via", "gateway"), ("dev", "dev")) if key in one)
+        for one in found
     )
+
+
+def _tunnels() -> Iterator[str]:
+    for process in psutil.process_iter(["name", "cmdline"]):
+        name, argv = process.info["name"] or "", process.info["cmdline"] or []
+        if is_tunnel(name, argv):
+            yield f"{name} ({process.pid})"
+
+
+def is_tunnel(name: str, argv: list[str]) -> bool:
+    """Tell whether a process carries other traffic: by its trade, or ssh by its options."""
+    return name in CARRIERS or (name == "ssh" and any(_FORWARDS.match(word) for word in argv[1:]))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import grp
 import os
 import pwd
 import stat
 import subprocess
 import threading
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -15,7 +17,8 @@ from zipfile import BadZipFile
 
 import psutil
 
-from appliance.audit.facts import Fact, File, FileKind, Line
+from appliance.audit.facts import Fact
+from appliance.audit.facts_host import File, FileKind, Line
 from appliance.errors import BanipError
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 20
 OUTPUT_BYTES = 16 * 1024 * 1024
+COMPLAINTS_BYTES = 4 * 1024 * 1024
 FILES_MOST = 20_000
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
 _KINDS: dict[int, FileKind] = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
@@ -50,23 +54,37 @@ def program(name: str) -> str | None:
     return next((f"{folder}/{name}" for folder in folders if os.access(f"{folder}/{name}", os.X_OK)), None)
 
 
-def output(name: str, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a program wrote on either stream, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def output(name: str, *arguments: str, codes: tuple[int, ...] = (0,), timeout_s: float | None = None) -> str:
     """Return what the distribution's program writes. Raises ``Unreadable``."""
+    return ran(name, *arguments, codes=codes, timeout_s=timeout_s).out
+
+
+def ran(name: str, *arguments: str, codes: tuple[int, ...] = (0,), timeout_s: float | None = None) -> Ran:
+    """Run the distribution's program; raises ``Unreadable`` where it is missing or ends with another code."""
     path = program(name)
     if path is None:
         message = f"{name} is not installed"
         raise Unreadable(message)
-    return _output([path, *arguments], codes, user=None)
+    return _ran([path, *arguments], codes, user=None, timeout_s=timeout_s)
 
 
 def output_as_nobody(name: str, *arguments: str) -> str:
     """Return what a program writes that runs start-up files: with nobody's rights, as far as we may."""
     user = 65534 if os.geteuid() == 0 else None
-    return _output([program(name) or name, *arguments], (0,), user=user)
+    return _ran([program(name) or name, *arguments], (0,), user=user, timeout_s=None).out
 
 
-def _output(argv: list[str], codes: tuple[int, ...], user: int | None) -> str:
-    complaints = os.memfd_create("complaints")
+def _ran(argv: list[str], codes: tuple[int, ...], user: int | None, timeout_s: float | None) -> Ran:
+    complaints = _bounded_file()
     try:
         with subprocess.Popen(
             argv,
@@ -79,22 +97,30 @@ def _output(argv: list[str], codes: tuple[int, ...], user: int | None) -> str:
             group=user,
             extra_groups=None if user is None else [],
         ) as process:
-            written = _bounded(process)
-        words = " ".join(os.pread(complaints, 400, 0).decode("utf-8", "replace").split())
+            written = _bounded(process, TIMEOUT_S if timeout_s is None else timeout_s)
+        said = os.pread(complaints, COMPLAINTS_BYTES, 0).rstrip(b"\0").decode("utf-8", "replace")
     finally:
         os.close(complaints)
     if len(written) > OUTPUT_BYTES:
         message = f"{argv[0]} wrote more than {OUTPUT_BYTES} bytes"
         raise Unreadable(message)
     if process.returncode not in codes:
-        message = f"{' '.join(argv)} ended with {process.returncode}: {words}"
+        message = f"{' '.join(argv[:6])} ended with {process.returncode}: {' '.join(said[:400].split())}"
         raise Unreadable(message)
-    return written.decode("utf-8", "replace")
+    return Ran(process.returncode, written.decode("utf-8", "replace"), said)
 
 
-def _bounded(process: subprocess.Popen[bytes]) -> bytes:
+def _bounded_file() -> int:
+    """Return a file in memory that takes no more than the limit, whoever writes to it."""
+    descriptor = os.memfd_create("complaints", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, COMPLAINTS_BYTES)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+    return descriptor
+
+
+def _bounded(process: subprocess.Popen[bytes], timeout_s: float) -> bytes:
     """Read a process's output up to the limit, and end what runs or writes longer."""
-    timer = threading.Timer(TIMEOUT_S, process.kill)
+    timer = threading.Timer(timeout_s, process.kill)
     timer.start()
     try:
         written = process.stdout.read(OUTPUT_BYTES + 1) if process.stdout else b""

@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal
+import re
+import shlex
+from typing import TYPE_CHECKING, Literal
 
 import psutil
 
-from appliance.audit.facts import Container, File, Images, InstalledRelease, StateJournal, Unit
+from appliance.audit.facts_product import InstalledRelease, StateJournal, Unit
 from appliance.audit.reading.probe import Unreadable, look, look_below, output
+from appliance.audit.reading.services import shown
 from appliance.errors import BanipError
 from appliance.format import HttpAnswers, sha256_hex
 from appliance.pieces import digest_of_file
 from appliance.plan import owned_by
-from appliance.release import installed, load
+from appliance.release import GOOD, installed, load
+from appliance.roots import trusted_root
 from appliance.standing import replacements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from appliance.audit.facts_host import File
     from appliance.format import Release
     from appliance.release import Server
     from appliance.verify import Trust, TrustedBundle
 
-_PROPERTIES = "Id,ActiveState,Type,User,MainPID,ExecStart,FragmentPath,DropInPaths"
+_PROPERTIES = (
+    "Id,ActiveState,Type,User,MainPID,ExecStart,FragmentPath,DropInPaths,IPAddressDeny,Environment,NRestarts"
+)
+#: Names of variables whose value would be a secret; what follows is never kept.
+_SECRET = re.compile(
+    r"(?:^|_)(PASSWORD|PASSWD|SECRET|TOKEN|APIKEY|API_KEY|PRIVATE_KEY|CREDENTIALS?)$", re.IGNORECASE
+)
+_INTAKES_MOST = 500
+#: Journal events of which each means that somebody had a medium at this server.
+_INTAKES = ("adopted", "imported", "refused", "started")
+
 #: Journal events by which somebody weakened safety on purpose.
 _UNSAFE = ("unsafe", "expired-accepted", "journal-set-aside")
 
@@ -44,8 +59,9 @@ def release(server: Server, trust: Trust, found: TrustedBundle | BanipError) -> 
     """Say what the signed metadata proves, or why it proves nothing any more."""
     if isinstance(found, BanipError):
         return InstalledRelease(id="?", refused="; ".join(found.lines("en")))
-    one = found.release
-    owned = owned_by(one)
+    one, keys = found.release, trusted_root(trust.root).roles["root"]
+    owned, now = owned_by(one), installed(server)
+    previous = (now.previous if now else None) or ""
     return InstalledRelease(
         id=one.id,
         product=one.product,
@@ -55,14 +71,25 @@ def release(server: Server, trust: Trust, found: TrustedBundle | BanipError) -> 
         built=one.built,
         expires=found.expires,
         root_version=found.root_version,
+        root_keys=len(keys.keyids),
+        root_threshold=keys.threshold,
         bom=_bom(server, one),
         floor=trust.floor.counter if trust.floor else None,
         listens=tuple(sorted(_listens(one))),
-        packages=len(one.packages),
+        health=tuple(_health(one)),
+        packages=tuple(sorted(f"{package.name}={package.version}" for package in one.packages)),
         images=tuple(image.manifest for image in one.images),
         units=owned.units,
         accounts=owned.users,
+        paths=owned.paths,
+        previous=previous,
+        previous_whole=bool(previous) and (server.folder(previous) / GOOD).exists(),
     )
+
+
+def _health(one: Release) -> Iterator[str]:
+    for role in one.roles:
+        yield from (check.url for check in role.health if isinstance(check, HttpAnswers))
 
 
 def _bom(server: Server, one: Release) -> Literal["present", "missing", "changed"]:
@@ -107,11 +134,17 @@ def state(server: Server) -> StateJournal:
     replaced = [
         f"{one.at:%Y-%m-%dT%H:%M:%SZ} {one.former}" if one.at else one.former for one in replacements(server)
     ]
+    finished = [str(entry.facts.get("outcome", "")) for entry in entries if entry.event == "finished"]
+    backups = [entry.at for entry in entries if entry.event == "backup"]
     return StateJournal(
         lines=len(entries),
         head=sha256_hex(last[0]) if last else "",
         unsafe=tuple(unsafe),
         replaced=tuple(replaced),
+        first=entries[0].at if entries else None,
+        intakes=tuple(entry.at for entry in entries if entry.event in _INTAKES)[-_INTAKES_MOST:],
+        last_backup=max(backups, default=None),
+        last_outcome=finished[-1] if finished else "",
     )
 
 
@@ -124,10 +157,8 @@ def units(declared: tuple[str, ...]) -> tuple[Unit, ...]:
     names = sorted({*declared, *(line.split()[0] for line in rows.splitlines() if line.split())})
     if not names:
         return ()
-    told = output("systemctl", "show", "--no-pager", f"--property={_PROPERTIES}", *names)
     exposures = _exposures()
-    shown = [dict(line.split("=", 1) for line in block.splitlines()) for block in told.strip().split("\n\n")]
-    return tuple(_unit(one, exposures) for one in shown)
+    return tuple(_unit(one, exposures) for one in shown(_PROPERTIES, names))
 
 
 def _exposures() -> Mapping[str, float]:
@@ -135,19 +166,28 @@ def _exposures() -> Mapping[str, float]:
     return {one["unit"]: float(one["exposure"]) for one in told}
 
 
-def _unit(shown: dict[str, str], exposures: Mapping[str, float]) -> Unit:
-    pid = int(shown.get("MainPID") or 0)
+def _unit(one: dict[str, str], exposures: Mapping[str, float]) -> Unit:
+    pid = int(one.get("MainPID") or 0)
     return Unit(
-        name=shown["Id"],
-        active=shown["ActiveState"],
-        kind=shown.get("Type", ""),
-        user=shown.get("User", ""),
+        name=one["Id"],
+        active=one["ActiveState"],
+        kind=one.get("Type", ""),
+        user=one.get("User", ""),
         process_user=_user_of(pid) if pid else "",
-        program=shown.get("ExecStart", "").partition("path=")[2].partition(" ")[0],
-        exposure=exposures.get(shown["Id"]),
-        fragment=shown.get("FragmentPath", ""),
-        drop_ins=tuple(shown.get("DropInPaths", "").split()),
+        program=one.get("ExecStart", "").partition("path=")[2].partition(" ")[0],
+        exposure=exposures.get(one["Id"]),
+        fragment=one.get("FragmentPath", ""),
+        drop_ins=tuple(one.get("DropInPaths", "").split()),
+        denies=tuple(one.get("IPAddressDeny", "").split()),
+        secrets=secret_names(one.get("Environment", "")),
+        failures=int(one.get("NRestarts") or 0),
     )
+
+
+def secret_names(environment: str) -> tuple[str, ...]:
+    """Return the names of variables that hold a secret, as systemd shows an environment; never a value."""
+    names = (word.partition("=")[0] for word in shlex.split(environment))
+    return tuple(name for name in names if _SECRET.search(name))
 
 
 def _user_of(pid: int) -> str:
@@ -155,51 +195,3 @@ def _user_of(pid: int) -> str:
         return psutil.Process(pid).username()
     except psutil.NoSuchProcess:
         return ""
-
-
-# --- Containers --------------------------------------------------------------------------------------------
-
-
-def containers(server: Server, wanted: tuple[str, ...]) -> tuple[Container, ...]:
-    """Ask Podman for Banip's containers; a release without images needs no Podman."""
-    if not wanted:
-        return ()
-    ids = _podman(server, "ps", "--all", "--quiet", "--no-trunc").split()
-    told = json.loads(_podman(server, "inspect", *ids)) if ids else []
-    return tuple(map(_container, told))
-
-
-def _container(told: dict[str, Any]) -> Container:
-    host, config = told["HostConfig"], told["Config"]
-    options = host.get("SecurityOpt") or []
-    return Container(
-        name=told["Name"],
-        image=told.get("ImageName", ""),
-        image_digest=told.get("ImageDigest", "").removeprefix("sha256:"),
-        user=config.get("User", ""),
-        privileged=bool(host.get("Privileged")),
-        added=tuple(told.get("EffectiveCaps") or ()),
-        read_only=bool(host.get("ReadonlyRootfs")),
-        no_new_privileges="no-new-privileges" in options,
-    )
-
-
-def images(server: Server, wanted: tuple[str, ...]) -> Images:
-    """Ask Podman which images its storage holds, by the digest of their manifests."""
-    if not wanted:
-        return Images()
-    told = json.loads(_podman(server, "images", "--all", "--digests", "--format", "json"))
-    found = {
-        digest.rpartition(":")[2] for one in told for digest in (one.get("Digest"), *_digests(one)) if digest
-    }
-    return Images(digests=tuple(sorted(found)))
-
-
-def _digests(one: dict[str, Any]) -> list[str]:
-    return [*(one.get("RepoDigests") or ()), *(one.get("Digests") or ())]
-
-
-def _podman(server: Server, *words: str) -> str:
-    storage = server.containers
-    folders = ("--root", str(storage.folder), "--runroot", str(storage.runtime))
-    return output("podman", *folders, *words)

@@ -1,0 +1,127 @@
+"""Who may come in from elsewhere and become somebody else: SSH, sudo, consoles, the session manager."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from appliance.audit.facts_host import Key, Ssh, Sudo, SudoRule, Terminal
+from appliance.audit.reading.accounts import NO_LOGIN, accounts
+from appliance.audit.reading.probe import Unreadable, output, program, ran
+from appliance.audit.reading.services import active_among, settings, shown
+
+_SSH_UNITS = ("ssh.service", "sshd.service", "ssh.socket", "sshd.socket")
+_GETTYS = ("getty@*", "serial-getty@*", "console-getty*", "container-getty@*", "autovt@*")
+
+
+def ssh() -> Ssh:
+    """Ask the SSH server for its effective settings, and ssh-keygen what the keys are."""
+    if program("sshd") is None:
+        return Ssh(installed=False)
+    try:
+        rows = [line.partition(" ") for line in output("sshd", "-T").splitlines()]
+    except Unreadable:  # without the folder that its unit makes, sshd tells nothing
+        if active_among(_SSH_UNITS):
+            raise
+        return Ssh(installed=True, running=False)
+    homes = [Path(one.home) for one in accounts() if one.login_shell not in NO_LOGIN]
+    return Ssh(
+        installed=True,
+        settings={name.lower(): value.strip() for name, _, value in rows},
+        host_keys=tuple(
+            key for path in sorted(Path("/etc/ssh").glob("ssh_host_*_key.pub")) for key in _keys(path)
+        ),
+        authorized=tuple(
+            key for home in sorted(set(homes)) for key in _keys(home / ".ssh" / "authorized_keys")
+        ),
+    )
+
+
+def _keys(path: Path) -> tuple[Key, ...]:
+    """Ask ssh-keygen what the public keys in a file are; a file without any is a code of its own."""
+    if not path.is_file() or program("ssh-keygen") is None:
+        return ()
+    return parse_keys(str(path), ran("ssh-keygen", "-l", "-f", str(path), codes=(0, 255)).out)
+
+
+def parse_keys(path: str, told: str) -> tuple[Key, ...]:
+    """Return the keys that ssh-keygen tells of: bits, fingerprint, comment, (kind)."""
+    rows = (re.fullmatch(r"(\d+) \S+ .*\(([A-Z0-9-]+)\)", line) for line in told.splitlines())
+    return tuple(Key(path, row[2], int(row[1])) for row in rows if row)
+
+
+# --- sudo --------------------------------------------------------------------------------------------------
+
+
+def sudo() -> Sudo:
+    """Ask cvtsudoers for the rules as sudo reads them."""
+    if program("sudo") is None:
+        return Sudo(installed=False)
+    return parse_sudoers(output("cvtsudoers", "--output-format", "json", "/etc/sudoers"))
+
+
+def parse_sudoers(told: str) -> Sudo:
+    """Return rules and settings out of cvtsudoers' JSON (cvtsudoers(1))."""
+    about = json.loads(told)
+    given = [option for one in about.get("Defaults", ()) for option in one.get("Options", ())]
+    return Sudo(
+        installed=True,
+        rules=tuple(
+            _rule(spec, command)
+            for spec in about.get("User_Specs", ())
+            for command in spec.get("Cmnd_Specs", ())
+        ),
+        settings={name: _word(value) for option in given for name, value in option.items()},
+    )
+
+
+def _rule(spec: dict[str, Any], command: dict[str, Any]) -> SudoRule:
+    options = {name: value for one in command.get("Options", ()) for name, value in one.items()}
+    run_as = [*command.get("runasusers", ()), *command.get("runasgroups", ())]
+    return SudoRule(
+        users=_names(spec.get("User_List", ())),
+        run_as=_names(run_as),
+        commands=_names(command.get("Commands", ())),
+        authenticate=options.get("authenticate", True) is not False,
+    )
+
+
+def _names(members: Any) -> tuple[str, ...]:  # noqa: ANN401 - cvtsudoers' own shapes
+    """Spell members as sudoers does: %group, !negated."""
+    found = []
+    for member in members:
+        for kind, value in member.items():
+            if kind != "negated":
+                prefix = ("!" if member.get("negated") else "") + ("%" if kind == "usergroup" else "")
+                found.append(f"{prefix}{value}")
+    return tuple(found)
+
+
+def _word(value: Any) -> str:  # noqa: ANN401 - as above
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# --- Consoles ----------------------------------------------------------------------------------------------
+
+
+def terminals() -> tuple[Terminal, ...]:
+    """Ask systemd for the units that offer a login, and how they do."""
+    told = output("systemctl", "list-units", "--all", "--no-legend", "--no-pager", "--plain", *_GETTYS)
+    names = [line.split()[0] for line in told.splitlines() if line.split()]
+    return tuple(
+        Terminal(
+            name=one["Id"],
+            active=one["ActiveState"] == "active",
+            automatic=bool(re.search(r"--autologin|\s-a\s", one.get("ExecStart", ""))),
+        )
+        for one in shown("Id,ActiveState,ExecStart", names)
+    )
+
+
+def session() -> dict[str, str]:
+    """Ask for the session manager's configuration with all its drop-ins."""
+    return settings(output("systemd-analyze", "cat-config", "systemd/logind.conf", "--no-pager"))

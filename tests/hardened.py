@@ -1,0 +1,155 @@
+"""A server that follows grade S: the smallest release with the roles of host, firewall and gateway.
+
+It also has the programs that administrators have (SSH, sudo, cron, audit), so that a fault that is planted
+there has something to be planted in; another one has servers as well that must not run, stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests import onsite
+from tests.carried import Change, Workshop
+from tests.closed_server.holding import run
+
+if TYPE_CHECKING:
+    from tests.closed_server import ClosedServer, NspawnServer, Snapshot
+
+MANIFEST = "manifests/minimal.yaml"
+PACKAGES = (
+    "at", "auditd", "chrony", "cracklib-runtime", "cron", "kmod", "libpam-pwquality", "logrotate", "netbase",
+    "nftables", "nginx-light", "openssh-server", "openssl", "sudo",
+)  # fmt: skip
+#: Servers that this server must not have: put on it, stopped, where a fault is to be planted in one.
+SERVERS = ("bind9", "postfix", "samba", "snmpd", "vsftpd")
+#: What they start by themselves.
+STOPPED = ("postfix", "named", "smbd", "nmbd", "samba-ad-dc", "snmpd", "vsftpd")
+RELEASE = Change(
+    "1.0.0",
+    1,
+    (
+        (MANIFEST, r"(?m)^grade: O$", "grade: S"),
+        (
+            MANIFEST,
+            r"(?m)^playbooks:\n  roles: \[api\]\n",
+            f"packages: [{', '.join(PACKAGES)}]\n\nplaybooks:\n  roles: [host, firewall, api, gateway]\n",
+        ),
+    ),
+)
+BUNDLE = f"minimal-{RELEASE.version}.tar"
+SITE = """format: 1
+variables:
+  firewall_admin_networks: [10.1.0.0/16]
+  firewall_site_networks: [10.0.0.0/8]
+"""
+#: What a role leaves to `audit --fix` or to a person, done here by hand.
+SETTLED = r"""
+set -e
+systemctl enable --now --quiet ssh cron atd
+chmod 0400 /etc/shadow /etc/gshadow
+chmod 0640 /etc/crontab /etc/cron.d/* /etc/cron.*/* /etc/cron.*/.placeholder 2>/dev/null || true
+chmod 0750 /etc/cron.d /etc/cron.hourly /etc/cron.daily /etc/cron.weekly /etc/cron.monthly
+for list in /etc/cron.allow /etc/at.allow; do echo root > $list; chmod 0640 $list; done
+mkdir -p /etc/systemd/logind.conf.d /etc/systemd/system.conf.d
+printf '[Login]\nKillUserProcesses=yes\n' > /etc/systemd/logind.conf.d/site.conf
+printf '[Manager]\nDefaultLimitCORE=0\n' > /etc/systemd/system.conf.d/site.conf
+systemctl daemon-reexec
+printf '%s\n' 'MACs hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com' \
+  'KexAlgorithms sntrup761x25519-sha512@openssh.com,curve25519-sha256' \
+  'KbdInteractiveAuthentication yes' \
+  'AuthenticationMethods publickey,keyboard-interactive' > /etc/ssh/sshd_config.d/70-site.conf
+echo 'Defaults timestamp_timeout=5' > /etc/sudoers.d/site; chmod 0440 /etc/sudoers.d/site
+touch /var/log/btmp /var/log/wtmp /var/log/lastlog
+find /var/log -type f -perm /0022 -exec chmod 0640 {} +
+chown root /var/log/nginx/*.log
+systemctl restart ssh
+rm -f /var/log/journal/*/*@*
+systemctl reset-failed
+"""
+ADDED = r"""
+set -e
+printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d
+DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 install /root/packages/*.deb > /dev/null
+rm -r /usr/sbin/policy-rc.d /root/packages
+for unit in STOPPED; do systemctl disable --now --quiet $unit 2>/dev/null || true; done
+systemctl reset-failed
+"""
+#: Reads and judges as the command does, without a report; contents of packages only where asked for.
+_AUDIT = """
+import json, sys
+from appliance.audit.collect import Subject, collect
+from appliance.audit.result import audit
+from appliance.release import Server
+from appliance.session import Session
+server = Server()
+trust = Session(server, False, "en", None, print, print).trust()
+facts = collect(Subject(server, trust, contents="contents" in sys.argv), "test")
+found = audit(facts, "S")
+print(json.dumps({one.id: [one.status, one.observed.en] for one in found.results}))
+"""
+
+
+def carry(folder: Path) -> Path:
+    """Build the bundle, really, and return the stick that holds it."""
+    workshop = Workshop(folder / "workshop")
+    workshop.create_keys()
+    stick = folder / "stick"
+    workshop.build(RELEASE, stick)
+    return stick
+
+
+def install(server: NspawnServer) -> None:
+    """Bring a server that shows the stick to grade S."""
+    server.exec("mkdir", "-p", "/etc/banip")
+    server.exec("sh", "-c", "cat > /etc/banip/site.yaml", stdin=SITE.encode())
+    server.exec("cp", "/media/usb/appliance.pyz", onsite.PYZ)
+    # SSH at work has this folder; without it the role's own check of its settings fails.
+    server.exec("mkdir", "-p", "/run/sshd")
+    onsite.by_pyz(server, "install", f"/media/usb/{BUNDLE}")
+    server.exec("bash", "-c", SETTLED)
+
+
+def audited(server: ClosedServer, *, contents: bool = False) -> dict[str, tuple[str, str]]:
+    """Audit as the installed command would, for grade S; return status and observation by check."""
+    python = server.exec("cat", "/var/lib/banip/current/bin/appliance").stdout
+    python = python.partition("[ -x ")[2].partition(" ]")[0]
+    words = ["contents"] if contents else []
+    told = server.exec(python, "-I", "-c", _AUDIT, *words).stdout
+    found: dict[str, Any] = json.loads(told)
+    return {name: (status, seen) for name, (status, seen) in found.items()}
+
+
+def hardened(stick: Path) -> Snapshot:
+    """Give a server with the release installed and what a person settles, stopped."""
+    from tests.closed_server import closed_server  # noqa: PLC0415 - unit tests do without it
+
+    with closed_server(media=stick) as server:
+        install(server)
+        return server.snapshot()
+
+
+def settle_guest(guest: ClosedServer) -> None:
+    """Let the role's files take effect that a container's kernel had no use for: switches, audit."""
+    guest.exec(
+        "sh", "-c", "sysctl --quiet --system; systemctl enable --quiet auditd; augenrules --load; true"
+    )
+    guest.exec("systemctl", "start", "auditd")
+    guest.exec("systemctl", "reset-failed")
+
+
+def add_servers(server: ClosedServer) -> None:
+    """Put servers on it that must not run, and leave them stopped."""
+    with tempfile.TemporaryDirectory() as folder:
+        status = Path(folder) / "status"
+        status.write_text(server.exec("cat", "/var/lib/dpkg/status").stdout)
+        packages = Path(folder) / "packages"
+        (packages / "partial").mkdir(parents=True)
+        options = {"Dir::State::status": status, "Dir::Cache::archives": packages, "Debug::NoLocking": 1}
+        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        wanted = ("--yes", "--no-install-recommends", "--download-only", "install", *SERVERS)
+        run("apt-get", "-qq", *words, "-o", "APT::Sandbox::User=root", *wanted)
+        server.copy_in(packages, "/root/packages")
+    server.exec("bash", "-c", ADDED.replace("STOPPED", " ".join(STOPPED)))
