@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SYNC_BYTES = 32 * 1024 * 1024
 BLOB_MODE = 0o444
 _PART_MODE = 0o600
+#: Larger writes make the kernel (6.16 and newer, ext4) look for larger runs of free memory than there may be:
+#: 1.8 GB then cost 5.5 s of it instead of 2.5.
+_WRITE_BYTES = 64 * 1024
 
 
 class Part:
@@ -48,7 +51,9 @@ class Part:
 
     def write(self, piece: bytes) -> None:
         """Write a piece behind the one before; every 32 MiB are made durable meanwhile."""
-        write_all(self._descriptor, piece)
+        whole = memoryview(piece)
+        for start in range(0, len(piece), _WRITE_BYTES):
+            write_all(self._descriptor, whole[start : start + _WRITE_BYTES])
         self._unsynced_bytes += len(piece)
         if self._unsynced_bytes >= SYNC_BYTES:
             self._unsynced_bytes = 0
