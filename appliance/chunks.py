@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from appliance.errors import BanipError, Incomplete, Tampered, UnreadableMedium
 from appliance.format import CHUNK_BYTES, Blob
-from appliance.pieces import digest_of
+from appliance.pieces import digest_of, keep_memory
 from appliance.text import Event, text
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ def judge(
             if fault is not None:
                 found[number] = fault
 
+    keep_memory()
     count = max(1, min(_THREADS_MOST, len(os.sched_getaffinity(0)), len(chunks)))
     with ThreadPoolExecutor(count) as threads:
         try:

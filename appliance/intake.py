@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from appliance.chunks import Fault, Progress, Tally, chunks_of, judge, unread
 from appliance.errors import Incomplete, Tampered, UnfitServer, UnreadableMedium
-from appliance.pieces import PIECE_BYTES, AsideDigest
+from appliance.pieces import PIECE_BYTES, AsideDigest, keep_memory
 from appliance.text import Event, text
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def import_bundle(  # noqa: PLR0913 - where from, where to, and two ways to heal
     sources = (carrier, *copies)
     tried_before = sum(source.retries for source in sources)
     store.make_folders()
+    keep_memory()
     intake = _Intake(bundle, store, sources, watch, damaged)
     with intake.hashing, intake.syncing:
         intake.take_all(missing)
