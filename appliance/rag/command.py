@@ -17,7 +17,7 @@ from appliance.durable import make_folder, write_file
 from appliance.errors import BadInput, BanipError
 from appliance.format import Grade
 from appliance.rag.client import DEFAULT_URL, Client, Declined, KeyRefused
-from appliance.rag.users import Role, UserFile, digest_of
+from appliance.rag.users import OPERATOR, Role, UserFile, digest_of
 from appliance.text import Event, printable, text
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from appliance.release import Server
     from appliance.session import Session
 
-OPERATOR = "operator"
 GRADE = click.option("--grade", type=click.Choice(get_args(Grade)))
 URL = click.option("--url", default=DEFAULT_URL, help="Where the API listens, on this server.", hidden=True)
 _SHOWN_CHARACTERS = 160

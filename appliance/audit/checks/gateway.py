@@ -271,10 +271,11 @@ def _steady(body: str) -> str:
 
 @check("access.request-limit")
 def request_limit(facts: AuditFacts, _: Asked) -> Verdict:
-    """A question of megabytes is refused before it is read."""
+    """A question of megabytes is refused before it is read: for its size, or earlier for its missing key."""
     answers = _api(facts)
     if isinstance(answers, Verdict):
         return answers
     status = answers["too-large"].status
     words = text("{names}", names=f"too-large: {status}")
-    return passed(words, facts.web.source) if status == TOO_LARGE else failed(words, facts.web.source)
+    good = status in {TOO_LARGE, NO_KEY}
+    return passed(words, facts.web.source) if good else failed(words, facts.web.source)
