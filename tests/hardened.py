@@ -63,6 +63,9 @@ printf '%s\n' 'MACs hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com'
   'AuthenticationMethods publickey,keyboard-interactive' > /etc/ssh/sshd_config.d/70-site.conf
 echo 'Defaults timestamp_timeout=5' > /etc/sudoers.d/site; chmod 0440 /etc/sudoers.d/site
 touch /var/log/btmp /var/log/wtmp /var/log/lastlog
+# At every boot the modes of these are set anew.
+sed -E 's,(/var/log/([wb]tmp|lastlog)) +06[0-9]+,\1 0640,' /usr/lib/tmpfiles.d/var.conf \
+  > /etc/tmpfiles.d/var.conf
 find /var/log -type f -perm /0022 -exec chmod 0640 {} +
 chown root /var/log/nginx/*.log
 systemctl restart ssh

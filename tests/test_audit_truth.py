@@ -35,8 +35,11 @@ KNOWN_FAILS = {
     "network.kernel-settings",
     *(name for name in checks().checks if name.startswith("log.audit-")),
 } - {"log.audit-immutable", "log.audit-kept", "log.audit-private"}
-#: What a guest lacks beyond that: an encrypted disk, Secure Boot, profiles of AppArmor.
+#: A guest has a kernel of its own, but no encrypted disk, no Secure Boot, no profiles of AppArmor; and it has the
+#: test bed's two units, which nobody signed.
 FAILS_OF_A_GUEST = {
+    *("host.foreign-programs", "service.hardening", "service.network-limits", "service.own-accounts"),
+    "service.undeclared-units",
     "backup.age",
     "clock.synchronised",
     "host.access-control",
@@ -70,15 +73,17 @@ def server(stick: Path, settled: Snapshot) -> Iterator[ClosedServer]:
 class Truth:
     """Verdicts of a server before anything was planted, and what each fault turns."""
 
-    def __init__(self, server: ClosedServer) -> None:
+    def __init__(self, server: ClosedServer, *, contents: bool = True) -> None:
         self.server = server
-        self.before = {contents: hardened.audited(server, contents=contents) for contents in (False, True)}
+        self.before = {False: hardened.audited(server)}
+        if contents:
+            self.before[True] = hardened.audited(server, contents=True)
 
-    def fails(self) -> set[str]:
-        return {name for name, (status, _) in self.before[True].items() if status == "fail"}
-
-    def unknown(self) -> dict[str, str]:
-        return {name: seen for name, (status, seen) in self.before[True].items() if status == "unknown"}
+    def found(self, wanted: str) -> dict[str, str]:
+        """Return the checks with that verdict before any fault, with what was seen."""
+        return {
+            name: seen for name, (status, seen) in self.before[max(self.before)].items() if status == wanted
+        }
 
     def turned_by(self, one: Plant) -> dict[str, str]:
         """Plant a fault, audit, take it away; return the verdicts that changed, with what was seen."""
@@ -148,8 +153,8 @@ def test_every_check_that_a_server_can_show_is_planted() -> None:
 @pytest.mark.network
 @pytest.mark.timeout(1800)
 def test_a_server_of_grade_s_leaves_nothing_unknown(truth: Truth) -> None:
-    assert truth.unknown() == {}
-    assert truth.fails() == KNOWN_FAILS
+    assert truth.found("unknown") == {}
+    assert truth.found("fail").keys() == KNOWN_FAILS
 
 
 @pytest.mark.server
@@ -187,7 +192,7 @@ def test_servers_that_must_not_run_are_judged_by_their_settings(stick: Path, set
 def test_kernel_audit_clock_and_usb_are_seen_in_a_guest(settled: Snapshot) -> None:
     with closed_server("qemu", base=settled) as guest:
         hardened.settle_guest(guest)
-        truth = Truth(guest)
-        assert truth.unknown() == {}
-        assert truth.fails() == FAILS_OF_A_GUEST
+        truth = Truth(guest, contents=False)  # an emulated processor hashes for minutes
+        assert truth.found("unknown").keys() == {"host.package-files", "log.journal-whole"}
+        assert truth.found("fail").keys() == FAILS_OF_A_GUEST
         assert truth.wrong(one for one in PLANTS if one.place == "guest") == {}

@@ -733,9 +733,9 @@ PLANTS: tuple[Plant, ...] = (
     journal("a-backup", "journal.append('backup')", "", passes="backup.age"),
     # --- What only a kernel of its own shows
     plant(
-        "forwarding",
-        "sysctl -qw net.ipv4.ip_forward=1",
-        "sysctl -qw net.ipv4.ip_forward=0",
+        "strange-packets-unlogged",
+        "sysctl -qw net.ipv4.conf.all.log_martians=0",
+        "sysctl -qw net.ipv4.conf.all.log_martians=1",
         "network.kernel-settings",
         place="guest",
     ),

@@ -1,0 +1,292 @@
+"""What programs really said on a closed server, and what the collectors make of it.
+
+The files of ``audit/captured`` were written by programs of Debian 12, on a server with faults in it.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from appliance.audit.facts_host import Community, Key, PackageSource, Rotation, SudoRule
+from appliance.audit.facts_network import Opening
+from appliance.audit.reading import (
+    accounts,
+    data,
+    firewall,
+    logs,
+    machine,
+    network,
+    packages,
+    product,
+    remote,
+    servers,
+)
+
+CAPTURED = Path(__file__).parent / "audit" / "captured"
+
+
+def said(name: str) -> str:
+    return (CAPTURED / name).read_text("utf-8")
+
+
+# --- Accounts and logins -----------------------------------------------------------------------------------
+
+
+def test_lastlog_tells_who_was_here_and_who_never() -> None:
+    last = {one.account: one.last for one in accounts.parse_lastlog(said("lastlog.txt"))}
+    assert last["kim"] == datetime(2026, 9, 21, 14, 13, 20, tzinfo=timezone.utc)
+    assert last["root"] is None
+    assert len(last) > 15
+
+
+def test_lastb_is_counted_by_account_and_its_last_line_is_no_account() -> None:
+    assert accounts.parse_lastb(said("lastb.txt")) == {"kim": 1, "root": 3}
+    assert accounts.parse_lastb("\nbtmp begins 2026-11-21T16:41:42+00:00\n") == {}
+
+
+def test_the_rules_of_sudo_keep_who_may_what_and_whether_a_password_is_asked() -> None:
+    found = remote.parse_sudoers(said("sudoers.json"))
+    assert found.rules[0] == SudoRule(("root",), ("ALL", "%ALL"), ("ALL",))
+    assert found.rules[1].users == ("%sudo",)
+    (kim,) = (rule for rule in found.rules if rule.users == ("kim",))
+    assert kim == SudoRule(("kim",), ("root",), ("/usr/bin/systemctl", "!/usr/bin/su"), authenticate=False)
+    assert (found.settings["syslog"], found.settings["timestamp_timeout"]) == ("false", "30")
+    assert found.settings["use_pty"] == "true"
+
+
+def test_keys_of_ssh_are_known_by_kind_and_length() -> None:
+    assert remote.parse_keys("/root/both", said("ssh-keygen.txt")) == (
+        Key("/root/both", "RSA", 1024),
+        Key("/root/both", "ED25519", 256),
+    )
+    assert remote.parse_keys("/dev/null", "/dev/null is not a public key file.\n") == ()
+
+
+# --- Servers -----------------------------------------------------------------------------------------------
+
+
+def test_postfix_and_samba_tell_their_settings() -> None:
+    mail = servers.parse_assignments(said("postconf.txt"))
+    assert (mail["disable_vrfy_command"], mail["smtpd_recipient_restrictions"]) == ("no", "")
+    assert "defer_unauth_destination" in mail["smtpd_relay_restrictions"]
+    assert servers.parse_samba(said("testparm.txt")) == {"global/map to guest": "Bad User"}
+
+
+def test_a_switch_of_exim_has_no_value() -> None:
+    told = servers.parse_assignments(
+        "no_smtp_enforce_sync\nlocal_interfaces = <; 127.0.0.1 ; ::1\nprdr_enable\n"
+    )
+    assert told == {
+        "smtp_enforce_sync": "false",
+        "local_interfaces": "<; 127.0.0.1 ; ::1",
+        "prdr_enable": "true",
+    }
+
+
+def test_of_a_name_server_blocks_are_kept_and_secrets_are_not() -> None:
+    told = (
+        'options {\n\tdirectory "/var/cache/bind";\n\tlisten-on-v6  {\n\t\t"any";\n\t};\n'
+        '\tallow-transfer  {\n\t\t"none";\n\t};\n};\n'
+        'key "rndc-key" {\n\talgorithm "hmac-sha256";\n\tsecret "c2VjcmV0";\n};\n'
+        'zone "x.test" {\n\ttype master;\n\tallow-update  {\n\t\t"any";\n\t};\n};\n'
+    )
+    found = servers.parse_named(told)
+    assert found == {
+        "options/allow-transfer": '"none";',
+        "zone x.test/type": "master",
+        "zone x.test/allow-update": '"any";',
+    }
+
+
+def test_of_a_community_everything_is_kept_but_the_word() -> None:
+    found = servers.parse_communities(said("snmpd.conf").splitlines())
+    assert found == (Community("default", 6, common=True),) * 2
+    hidden = servers.parse_communities(
+        ["com2sec readonly 10.0.0.0/24 Xy7-long-word", "rocommunity6 abcdefghij"]
+    )
+    assert hidden == (Community("10.0.0.0/24", 13, signs=True), Community("default", 10))
+    assert "Xy7" not in repr(hidden)
+
+
+# --- Logs and time -----------------------------------------------------------------------------------------
+
+
+def test_logrotate_tells_patterns_of_one_line_and_of_several() -> None:
+    found = {one.pattern: one for one in logs.parse_rotations(said("logrotate.txt"))}
+    assert found["/var/log/banip-gateway/*.log"] == Rotation("/var/log/banip-gateway/*.log", 1, 365)
+    assert found["/var/log/banip/*.log"] == Rotation("/var/log/banip/*.log", 30, 13)
+    assert found["/var/log/some.log /var/log/other.log"] == Rotation(
+        "/var/log/some.log /var/log/other.log", 7, 4
+    )
+
+
+def test_auditctl_tells_state_and_rules_or_why_not() -> None:
+    state = "enabled 1\nfailure 1\npid 512\nrate_limit 0\nbacklog_limit 8192\nlost 3\nbacklog 0\n"
+    rules = "-w /etc/passwd -p wa -k accounts\n-a always,exit -F arch=b64 -S execve -F euid=0 -F key=x\n"
+    found = logs.parse_audit(state, rules, "", "active", {"num_logs": "40"})
+    assert (found.enabled, found.lost, len(found.rules), found.refused) == (1, 3, 2, "")
+    assert logs.parse_audit(state, "No rules\n", "", "active", {}).rules == ()
+    refused = logs.parse_audit("", "", "Error sending status request (Operation not permitted)", "failed", {})
+    assert (refused.enabled, "not permitted" in refused.refused) == (0, True)
+    assert logs.parse_audit("", "", "", "failed", {}).refused == "no answer"
+
+
+def test_a_journal_that_does_not_hold_is_named() -> None:
+    assert logs.parse_verify("PASS: /var/log/journal/x/system.journal\n") == ()
+    told = "3b8: Invalid hash (aa vs. bb)\nFAIL: /var/log/journal/x/system@1.journal (Bad message)\n"
+    assert logs.parse_verify(told) == ("/var/log/journal/x/system@1.journal (Bad message)",)
+
+
+def test_time_servers_are_those_that_are_asked() -> None:
+    assert logs.parse_chrony(said("chrony.csv")) == ("10.0.0.1",)
+    assert logs.parse_chrony("#,*,PPS0,0,4,377,11,0,0,0\n") == (), "a clock of its own is no server"
+    named = "LinkNTPServers=\nSystemNTPServers=10.0.0.1 10.0.0.2\nFallbackNTPServers=0.debian.pool.ntp.org\n"
+    assert logs.parse_timesync(named) == ("10.0.0.1", "10.0.0.2")
+    assert logs.parse_timesync("SystemNTPServers=\nFallbackNTPServers=0.debian.pool.ntp.org\n") == (
+        "0.debian.pool.ntp.org",
+    )
+
+
+# --- The machine -------------------------------------------------------------------------------------------
+
+
+def test_findmnt_tells_options_and_room_where_there_is_any() -> None:
+    found = {one.target: one for one in machine.parse_mounts(said("findmnt.json"))}
+    assert {"nosuid", "nodev"} <= set(found["/dev/shm"].options)  # noqa: S108 - looked at
+    assert found["/sys"].free_percent is None
+    assert found["/dev/shm"].free_percent == 100  # noqa: S108 - as above
+
+
+def test_what_lies_under_a_file_system_is_told_from_the_top() -> None:
+    disk = {"name": "sda", "type": "disk"}
+    part = {"name": "sda2", "type": "part", "children": [disk]}
+    crypt = {"name": "data_crypt", "type": "crypt", "children": [part]}
+    told = json.dumps({"blockdevices": [{"name": "vg-root", "type": "lvm", "children": [crypt]}]})
+    assert machine.parse_layers(told) == ("lvm", "crypt", "part", "disk")
+
+
+def test_what_the_kernel_said_of_usb_is_read_whatever_its_bytes() -> None:
+    entries = [
+        {"__REALTIME_TIMESTAMP": "1790000000000000", "MESSAGE": "usb 1-1: USB Mass Storage device detected"},
+        {"__REALTIME_TIMESTAMP": "1790000001000000", "MESSAGE": [117, 255, 98]},
+    ]
+    first, second = machine.parse_usb_events("\n".join(map(json.dumps, entries)))
+    assert first.at == datetime(2026, 9, 21, 14, 13, 20, tzinfo=timezone.utc)
+    assert second.words == "u\ufffdb"
+
+
+def test_profiles_count_by_their_mode() -> None:
+    found = machine.parse_profiles(
+        "capability,landlock,apparmor", "/usr/bin/man (enforce)\nnginx (complain)\n"
+    )
+    assert (found.modules[-1], found.enforcing, found.complaining) == ("apparmor", 1, ("nginx",))
+    assert machine.parse_profiles("", "").modules == ()
+
+
+# --- Packages ----------------------------------------------------------------------------------------------
+
+
+def test_dpkg_s_complaints_are_sorted_and_configuration_is_left_out() -> None:
+    found = packages.parse_verify(said("dpkg-verify.txt"), 140)
+    assert found.changed == ("/usr/bin/whoami",)
+    assert "/usr/bin/tac" in found.missing
+    assert not [path for path in found.missing if path.startswith("/var/")], (
+        "what is made again is not missed"
+    )
+    assert not {"/etc/audit/auditd.conf"} & {*found.changed, *found.missing}
+
+
+def test_apt_s_sources_say_whether_they_are_believed_unsigned() -> None:
+    assert list(packages.parse_source_line("deb [arch=amd64 trusted=yes] file:/srv ./")) == [
+        PackageSource("file:/srv", trusted=True)
+    ]
+    line = "deb-src https://mirror.example/debian bookworm main # ours"
+    assert list(packages.parse_source_line(line)) == [
+        PackageSource("https://mirror.example/debian", trusted=False)
+    ]
+    assert list(packages.parse_source_line("# deb file:/srv ./")) == []
+    stanzas = (
+        "Types: deb\nURIs: http://a http://b\n\nEnabled: no\nURIs: http://c\n\nURIs: file:/d\nTrusted: yes\n"
+    )
+    assert [(one.uri, one.trusted) for one in packages.parse_deb822(stanzas)] == [
+        ("http://a", False),
+        ("http://b", False),
+        ("file:/d", True),
+    ]
+    assert packages.parse_apt(said("apt-config.txt"))["Acquire::AllowInsecureRepositories"] == "0"
+
+
+def test_clamav_tells_how_old_its_signatures_are_where_it_has_any() -> None:
+    dated = packages.parse_clamav("ClamAV 1.0.7/27400/Sat Sep 21 08:30:00 2024\n")
+    assert dated == datetime(2024, 9, 21, 8, 30, tzinfo=timezone.utc)
+    assert packages.parse_clamav("ClamAV 1.4.6\n") is None
+
+
+# --- The network -------------------------------------------------------------------------------------------
+
+
+def test_interfaces_and_routes_are_ip_s_own() -> None:
+    links = {one.name: one for one in network.parse_links(said("ip-address.json"))}
+    assert links["eth0"].addresses == ("192.0.2.2/30", "fd62:616e:6970::2/64"), (
+        "those of the link alone do not count"
+    )
+    assert (links["eth0"].kind, links["eth0"].up, links["lo"].addresses) == ("veth", True, ())
+    assert network.parse_routes(said("ip-route.json")) == ("via 192.0.2.1 dev eth0",)
+    assert network.parse_routes("") == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "argv", "is_one"),
+    [
+        ("ssh", ["ssh", "-N", "-R", "8080:localhost:80", "host"], True),
+        ("ssh", ["ssh", "-NfL", "8080:localhost:80", "host"], True),
+        ("ssh", ["ssh", "host", "ls"], False),
+        ("openvpn", ["openvpn", "--config", "x"], True),
+        ("sshd", ["sshd", "-D"], False),
+    ],
+)
+def test_a_process_that_carries_other_traffic_is_known(name: str, argv: list[str], *, is_one: bool) -> None:
+    assert network.is_tunnel(name, argv) is is_one
+
+
+def test_the_products_own_rules_open_what_they_say_and_answers_open_nothing() -> None:
+    found = firewall.parse_rules(said("nft-chains.json"), said("nft-table.json"))
+    assert found.openings == (
+        Opening("input", ("10.0.0.0/8",), (443,)),
+        Opening("input", ("10.1.0.0/16",), (22,)),
+    )
+    assert found.logs_refusals
+    assert {one.element for one in found.attempts} == {"102 192.0.2.1 udp 53", "102 10.0.0.1 udp 123"}
+    assert {(one.hook, one.policy) for one in found.chains if one.table == "banip"} == {
+        ("input", "drop"),
+        ("forward", "drop"),
+        ("output", "drop"),
+    }
+
+
+def test_a_rule_that_lets_everybody_in_opens_everything() -> None:
+    rule = {"family": "inet", "table": "banip", "chain": "input", "handle": 9, "expr": [{"accept": None}]}
+    told = json.dumps({"nftables": [{"rule": rule}]})
+    assert firewall.parse_rules('{"nftables": []}', told).openings == (Opening("input"),)
+
+
+# --- Banip's own -------------------------------------------------------------------------------------------
+
+
+def test_of_an_environment_only_the_names_of_secrets_are_kept() -> None:
+    told = 'HOME=/x HF_TOKEN=abc "DB_PASSWORD=a b" TOKENIZERS_PARALLELISM=false API_KEY=1 KEYBOARD=kr'
+    assert product.secret_names(told) == ("HF_TOKEN", "DB_PASSWORD", "API_KEY")
+
+
+def test_of_requests_only_what_all_lines_tell_is_kept_and_never_what_was_asked() -> None:
+    line = {"time": "2026-11-01T00:00:00.000+00:00", "request": "ab", "user": "kim", "status": 200}
+    told = f"INFO: started\n{json.dumps({**line, 'question': 'a secret?'})}\n{json.dumps(line)}\n{{broken\n"
+    found = data.parse_requests(told)
+    assert (found.lines, found.members) == (2, ("request", "status", "time", "user"))
+    assert found.newest == datetime(2026, 11, 1, tzinfo=timezone.utc)
+    assert "secret" not in repr(found)
+    assert data.parse_requests("").lines == 0
