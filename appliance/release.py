@@ -52,6 +52,8 @@ DEFAULT_ROOT = Path("/var/lib/banip")
 #: In a release folder: it was good once. Only then its metadata counts for the floor.
 GOOD = "good"
 COMMAND_LINK = Path("/usr/local/sbin/appliance")
+#: Whose key the command uses when it asks the API of its own server.
+OPERATOR = "operator"
 
 
 class Installed(Value, frozen=True):

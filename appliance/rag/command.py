@@ -17,7 +17,8 @@ from appliance.durable import make_folder, write_file
 from appliance.errors import BadInput, BanipError
 from appliance.format import Grade
 from appliance.rag.client import DEFAULT_URL, Client, Declined, KeyRefused
-from appliance.rag.users import OPERATOR, Role, UserFile, digest_of
+from appliance.rag.users import Role, UserFile, digest_of
+from appliance.release import OPERATOR
 from appliance.text import Event, printable, text
 
 if TYPE_CHECKING:

@@ -35,8 +35,6 @@ Role = Literal["user", "admin"]
 KEY_PREFIX = "banip_"
 KEY_BYTES = 32
 _NAME = re.compile(r"[\w.@-]{1,64}")
-#: Whose key the command line on the same server uses.
-OPERATOR = "operator"
 
 
 class User(Value, frozen=True):

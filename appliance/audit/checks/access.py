@@ -15,7 +15,7 @@ from appliance.audit.checks.verdict import (
     unless,
     verdict,
 )
-from appliance.rag.users import OPERATOR
+from appliance.release import OPERATOR
 from appliance.text import text
 
 if TYPE_CHECKING:
