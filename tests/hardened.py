@@ -89,7 +89,7 @@ from appliance.release import Server
 from appliance.session import Session
 server = Server()
 trust = Session(server, False, "en", None, print, print).trust()
-facts = collect(Subject(server, trust, contents="contents" in sys.argv), "test")
+facts = collect(Subject(server, trust, contents="all" if "contents" in sys.argv else "release"), "test")
 found = audit(facts, "S")
 print(json.dumps({one.id: [one.status, one.observed.en] for one in found.results}))
 """

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.audit.checks.audit import is_called, is_watched
 from appliance.audit.facts_host import Community, Key, PackageSource, Rotation, SudoRule
 from appliance.audit.facts_network import Opening
 from appliance.audit.reading import (
@@ -125,10 +126,15 @@ def test_logrotate_tells_patterns_of_one_line_and_of_several() -> None:
 
 
 def test_auditctl_tells_state_and_rules_or_why_not() -> None:
-    state = "enabled 1\nfailure 1\npid 512\nrate_limit 0\nbacklog_limit 8192\nlost 3\nbacklog 0\n"
-    rules = "-w /etc/passwd -p wa -k accounts\n-a always,exit -F arch=b64 -S execve -F euid=0 -F key=x\n"
-    found = logs.parse_audit(state, rules, "", "active", {"num_logs": "40"})
-    assert (found.enabled, found.lost, len(found.rules), found.refused) == (1, 3, 2, "")
+    state = said("auditctl-s.txt")
+    found = logs.parse_audit(state, said("auditctl-l.txt"), "", "active", {"num_logs": "40"})
+    assert (found.enabled, found.lost, len(found.rules), found.refused) == (1, 0, 20, "")
+    assert is_watched(found.rules, "/etc/pam.d")
+    assert is_watched(found.rules, "/etc/pam.d/su"), "what is below a watched folder is watched"
+    assert not is_watched(found.rules, "/etc/passwd", "r"), "this rule records writes alone"
+    assert is_called(found.rules, "finit_module")
+    assert is_called(found.rules, "execve", "euid=0")
+    assert not is_called(found.rules, "execve", "euid=1")
     assert logs.parse_audit(state, "No rules\n", "", "active", {}).rules == ()
     refused = logs.parse_audit("", "", "Error sending status request (Operation not permitted)", "failed", {})
     assert (refused.enabled, "not permitted" in refused.refused) == (0, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -10,6 +11,7 @@ import threading
 import warnings
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +25,10 @@ from cryptography.x509.oid import NameOID
 from appliance.audit.collect import Subject, collect
 from appliance.audit.facts import Fact, NotRead
 from appliance.audit.facts_network import Tls
-from appliance.audit.reading import accounts, drift, firewall, gateway, network, probe, services, walk
+from appliance.audit.reading import accounts, data, drift, firewall, gateway, network, probe, services, walk
 from appliance.audit.reading.drift import HASHED_MOST_BYTES, environments_drift, files_drift, models_drift
 from appliance.audit.reading.probe import Unreadable, fact
+from appliance.rag.users import UserFile
 from tests.tiny import Site, running_world, wheel
 
 if TYPE_CHECKING:
@@ -153,7 +156,9 @@ def test_a_wheel_that_changed_in_the_store_is_not_believed(site: Site, world: Wo
 
 def test_all_facts_of_a_private_root_are_read_or_say_why_not(site: Site) -> None:
     names: list[str] = []
-    facts = collect(Subject(site.server, site.trust(), contents=False, top=site.root), "0.1.0", names.append)
+    facts = collect(
+        Subject(site.server, site.trust(), contents="release", top=site.root), "0.1.0", names.append
+    )
     assert len(names) == len(set(names)) >= 30
     release = facts.release.get()
     assert (release.id, release.refused, release.bom) == (site.now, None, "present")
@@ -167,7 +172,7 @@ def test_all_facts_of_a_private_root_are_read_or_say_why_not(site: Site) -> None
 def test_a_broken_signature_is_a_fact_and_takes_the_proof_from_the_rest(site: Site) -> None:
     targets = release_folder(site) / "metadata" / "targets.json"
     replace(targets, targets.read_bytes().replace(b"payloadType", b"payloadTipe"))
-    facts = collect(Subject(site.server, site.trust(), contents=False, top=site.root), "0.1.0")
+    facts = collect(Subject(site.server, site.trust(), contents="release", top=site.root), "0.1.0")
     assert "malformed" in str(facts.release.get().refused)
     with pytest.raises(NotRead):
         facts.proven()
@@ -175,8 +180,15 @@ def test_a_broken_signature_is_a_fact_and_takes_the_proof_from_the_rest(site: Si
         facts.files_drift.get()
 
 
+def test_what_is_not_read_in_time_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.audit.collect.SECONDS_MOST", -1)
+    facts = collect(Subject(site.server, site.trust(), contents="release", top=site.root), "0.1.0")
+    assert facts.release.get().id == site.now
+    assert "not read within" in str(facts.accounts.unread)
+
+
 def test_a_server_that_trusts_nobody_has_no_release_to_speak_of(tmp_path: Path) -> None:
-    facts = collect(Subject(Site(tmp_path / "empty").server, None, contents=False, top=tmp_path), "0.1.0")
+    facts = collect(Subject(Site(tmp_path / "empty").server, None, contents="release", top=tmp_path), "0.1.0")
     assert facts.release.unread == "this server trusts nobody yet"
     assert facts.files_drift.unread == "this server trusts nobody yet"
 
@@ -333,6 +345,7 @@ def test_a_gateway_that_still_takes_old_protocols_is_found_out(tmp_path: Path) -
     with serving(tmp_path, ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_3) as port:
         found = gateway.tls(port)
     assert found.accepted == ("TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+    assert {"aNULL", "CBC with SHA-1"} <= set(found.weak_ciphers)
     assert found.certificate is not None
     assert (found.certificate.key, found.certificate.key_bits, found.certificate.self_signed) == (
         "EC",
@@ -355,6 +368,100 @@ def test_a_port_that_speaks_no_tls_is_a_reason_and_no_gateway_is_none() -> None:
         assert "no handshake succeeded" in str(fact("tls", lambda: gateway.tls(port)).unread)
         thread.join(5)
     assert gateway.tls(port) == Tls()
+
+
+class _Answering(BaseHTTPRequestHandler):
+    """Knows nobody's key, and hangs up on who sends something."""
+
+    def do_GET(self) -> None:
+        status = {"/health": 200, "/v1/nowhere": 404}.get(self.path, 401)
+        body = b'{"error": {"code": "invalid_api_key"}}'
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def http_server() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answering) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+    thread.join(5)
+
+
+def test_the_api_is_asked_as_a_stranger_would_and_a_hang_up_is_an_answer() -> None:
+    with http_server() as port:
+        found = gateway.web(gateway=1, api=port)
+        well = gateway.health((f"http://127.0.0.1:{port}/health", f"http://127.0.0.1:{port}/v1/nowhere"))
+    assert found.gateway is None
+    assert found.api is not None
+    assert {name: one.status for name, one in found.api.items()} == {
+        "health": 200,
+        "models": 401,
+        "documents": 401,
+        "wrong-key": 401,
+        "search": 0,
+    }
+    assert found.api["documents"].body == found.api["wrong-key"].body != ""
+    assert found.api["health"].body == "", "of good answers nothing is kept"
+    assert sorted(well.values()) == [200, 404]
+    assert gateway.health((f"http://127.0.0.1:{port}/health",)) == {f"http://127.0.0.1:{port}/health": 0}
+
+
+def test_users_of_the_api_are_facts_and_digests_of_their_keys_are_not(site: Site) -> None:
+    assert data.api_users(site.server) == ()
+    (site.server.data / "api").mkdir(parents=True)
+    file = UserFile(site.server.data / "api" / "users.json")
+    file.add("kim", "S", "admin", datetime(2026, 11, 1, tzinfo=timezone.utc))
+    (kim,) = data.api_users(site.server)
+    assert (kim.name, kim.grade, kim.role, kim.disabled) == ("kim", "S", "admin", False)
+    assert file.read().users[0].sha256 not in repr(kim)
+    file.path.write_text("{")
+    assert fact("x", lambda: data.api_users(site.server)).value is None
+
+
+def test_documents_count_by_grade_and_those_without_a_record_or_changed_are_named(site: Site) -> None:
+    folder = site.server.data / "api" / "collection" / "documents"
+    assert data.documents(site.server).count == 0
+    folder.mkdir(parents=True)
+    record = {"grade": "S", "ingested_at": "2026-11-01", "name": "a.txt", "size_bytes": 5}
+    good, changed, bare = (hashlib.sha256(word).hexdigest() for word in (b"good", b"changed", b"bare"))
+    for name, content in ((good, b"good"), (changed, b"other"), (bare, b"bare")):
+        (folder / name).write_bytes(content)
+        if name != bare:
+            (folder / f"{name}.json").write_text(json.dumps({"document": name, **record}))
+    found = data.documents(site.server)
+    assert (found.count, found.grades) == (3, {"?": 1, "S": 2})
+    assert (found.undescribed, found.changed) == ((bare,), (changed,))
+
+
+@pytest.mark.parametrize(
+    ("path", "hides"),
+    [
+        ("/etc/.pwd.lock", False),
+        ("/etc/.backdoor", True),
+        ("/tmp/.X11-unix", False),  # noqa: S108 - a name
+        ("/tmp/.cache", True),  # noqa: S108 - a name
+        ("/usr/lib/...", True),
+        ("/var/home/kim/.bashrc", False),
+        ("/var/home/kim/. ", True),
+        ("/var/lib/app/.state", False),
+        ("/srv/a\x07b", True),
+        ("/.profile", True),
+        ("/usr/share/name.txt", False),
+    ],
+)
+def test_what_hides_where_nothing_has_to_is_known_by_its_name(path: str, *, hides: bool) -> None:
+    assert walk.is_hidden(path) is hides
 
 
 def test_an_open_socket_is_seen_with_its_owner() -> None:

@@ -43,6 +43,11 @@ LONG_S = 1500
 SERVICES = ("vllm", "embed", "api", "guide", "gateway")
 WORST_EXPOSURE = 4.0
 READABLE = {sample.name for sample in SAMPLES if sample.grade != "C"}
+#: The kernel refuses a container its audit.
+UNAUDITED = (
+    "accounts", "configuration", "keys", "media", "modules", "privileges", "product", "root-commands",
+    "running", "time",
+)  # fmt: skip
 #: What a container cannot have (its kernel's switches are read-only, no clock of its own), and what Debian
 #: sets otherwise than KISA asks; changing those is for `audit --fix`.
 KNOWN_FAILS = {
@@ -68,6 +73,7 @@ KNOWN_FAILS = {
     "log.audit-running",
     "log.audit-time",
     "network.kernel-settings",
+    *(f"log.audit-{name}" for name in UNAUDITED),
 }
 SEARCH = """
 import json, sys, urllib.request
@@ -182,7 +188,7 @@ def test_the_audit_leaves_nothing_unknown(site: Site) -> None:
     assert done.returncode == 3
     told = next(json.loads(line) for line in done.stdout.splitlines() if '"result"' in line)["result"]
     assert told["counts"]["unknown"] == 0
-    assert told["counts"]["pass"] >= 60
+    assert told["counts"]["pass"] >= 150
     report = json.loads(site.server.exec("cat", told["reports"][1]).stdout)
     failed = {one["id"] for one in report["results"] if one["status"] == "fail"}
     assert failed == KNOWN_FAILS

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from appliance.audit.facts import AuditFacts, Fact
 from appliance.audit.reading import (
@@ -45,18 +46,24 @@ if TYPE_CHECKING:
         def __call__(self, server: Server, release: Release, *, everything: bool) -> Drift: ...
 
 
+#: A program that never answers costs its own limit; many of them together cost no more than this.
+SECONDS_MOST = 1800
+_TOO_LATE = f"not read within {SECONDS_MOST} s"
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What is audited: a server, and whom it trusts (None before first contact).
 
-    ``everything``: large files are hashed, too. ``contents``: files of the system's packages and of the
-    journal are read whole, which takes as long as the disk needs. ``top``: where the walk over files begins.
+    ``everything``: large files are hashed, too. ``contents``: whose files are read whole, which takes as long
+    as the disk needs: the release's and the system's ("all"), the release's, or nobody's. ``top``: where the
+    walk over files begins.
     """
 
     server: Server
     trust: Trust | None
     everything: bool = False
-    contents: bool = True
+    contents: Literal["all", "release", "none"] = "all"
     top: Path = Path("/")
 
     def found(self) -> TrustedBundle | BanipError:
@@ -86,11 +93,13 @@ class Subject:
 def collect(subject: Subject, version: str, progress: Callable[[str], None] = lambda _: None) -> AuditFacts:
     """Read every fact; one that cannot be read carries its reason. ``version``: of this appliance."""
     facts: dict[str, Fact[object]] = {}
+    until = time.monotonic() + SECONDS_MOST
     release = fact("signed metadata", subject.release)
     known = release.value
     for name, source, read in _readers(subject, known):
         progress(name)
-        facts[name] = fact(source, read)
+        in_time = time.monotonic() < until
+        facts[name] = fact(source, read) if in_time else Fact(source=source, unread=_TOO_LATE)
     return AuditFacts(
         taken=datetime.now(timezone.utc),
         appliance=version,
@@ -111,8 +120,8 @@ def _readers(subject: Subject, known: InstalledRelease | None) -> tuple[_Reader,
         *_machine_readers(subject),
         *_network_readers(known),
         *_product_readers(subject, known),
-        *_content_readers(subject),
-        *(_host_content_readers() if subject.contents else ()),
+        *(_content_readers(subject) if subject.contents != "none" else ()),
+        *(_host_content_readers() if subject.contents == "all" else ()),
     )
 
 

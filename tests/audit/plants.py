@@ -181,6 +181,13 @@ def users(
     )
 
 
+#: Tells the kernel that its clock is in step (0), or is not (STA_UNSYNC, 0x40): adjtimex(2) on x86_64.
+_ADJTIMEX = (
+    "import ctypes, struct;"
+    ' words = ctypes.create_string_buffer(struct.pack("<I4xqqqqi4x", 0x1C, 0, 0, 1000, 1000, {status}), 512);'
+    " ctypes.CDLL(None).adjtimex(words)"
+)
+
 PLANTS: tuple[Plant, ...] = (
     # --- Files that are too open
     mode("host.passwd-permissions", "/etc/passwd", "664", "644"),
@@ -778,15 +785,15 @@ PLANTS: tuple[Plant, ...] = (
     plant(
         "stick-without-an-intake",
         "date -s '+5 days' >/dev/null; echo '<6>usb 1-1: USB Mass Storage device detected' > /dev/kmsg; sleep 1",
-        "date -s '-5 days' >/dev/null",
+        "date -s '-5 days' >/dev/null; journalctl -q --rotate; rm -f /var/log/journal/*/system@*",
         "device.usb-events clock.plausible",
         place="guest",
     ),
     plant(
         "clock-before-the-release",
         "date -s 2001-01-01 >/dev/null",
-        "hwclock --hctosys 2>/dev/null || date -s @$(cat /sys/class/rtc/rtc0/since_epoch) >/dev/null",
-        "clock.plausible",
+        "date -s @$(cat /sys/class/rtc/rtc0/since_epoch) >/dev/null",
+        "clock.plausible tls.certificate",
         place="guest",
     ),
     plant(
@@ -794,6 +801,22 @@ PLANTS: tuple[Plant, ...] = (
         "date -s 2040-01-01 >/dev/null",
         "date -s @$(cat /sys/class/rtc/rtc0/since_epoch) >/dev/null",
         "audit.regular clock.plausible host.supported release.not-expired tls.certificate",
+        place="guest",
+    ),
+    plant(
+        "time-from-inside",
+        "echo 'server 10.0.0.1' > /etc/chrony/conf.d/x.conf; systemctl start chrony; sleep 2",
+        "systemctl stop chrony; rm /etc/chrony/conf.d/x.conf; nft flush set inet banip attempts4",
+        "network.egress-attempts",
+        passes="host.time-source",
+        place="guest",
+    ),
+    plant(
+        "clock-in-step",
+        f"python3 -c '{_ADJTIMEX.format(status=0)}'",
+        f"python3 -c '{_ADJTIMEX.format(status=0x40)}'",
+        "",
+        passes="clock.synchronised",
         place="guest",
     ),
 )

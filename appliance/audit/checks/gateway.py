@@ -13,7 +13,6 @@ from appliance.audit.checks.verdict import (
     failed,
     listed,
     not_applicable,
-    passed,
     unknown,
     unless,
     verdict,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 MODERN = frozenset({"TLSv1.2", "TLSv1.3"})
 RSA_LEAST_BITS, EC_LEAST_BITS = 2048, 256
-NOT_FOUND, NOT_ALLOWED, TOO_LARGE, NO_KEY, FORBIDDEN = 404, 405, 413, 401, 403
+NOT_FOUND, TOO_LARGE, NO_KEY, FORBIDDEN = 404, 413, 401, 403
 _ERROR = 400
 #: Directives of nginx by which it would serve files of its own, run programs, or trust links.
 _SERVES = re.compile(
@@ -267,15 +266,3 @@ def no_hints(facts: AuditFacts, _: Asked) -> Verdict:
 def _steady(body: str) -> str:
     """Return an answer without the number of the request in it."""
     return re.sub(r"[0-9a-f]{16}", "", body)
-
-
-@check("access.request-limit")
-def request_limit(facts: AuditFacts, _: Asked) -> Verdict:
-    """A question of megabytes is refused before it is read: for its size, or earlier for its missing key."""
-    answers = _api(facts)
-    if isinstance(answers, Verdict):
-        return answers
-    status = answers["too-large"].status
-    words = text("{names}", names=f"too-large: {status}")
-    good = status in {TOO_LARGE, NO_KEY}
-    return passed(words, facts.web.source) if good else failed(words, facts.web.source)

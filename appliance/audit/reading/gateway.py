@@ -23,8 +23,8 @@ GATEWAY_PORT, API_PORT = 443, 8600
 HANDSHAKE_TIMEOUT_S = 5
 BODY_BYTES = 4096
 _REFUSED = 400
-#: More than the API takes in one JSON request, and more than the gateway takes at all.
-TOO_LARGE_JSON, TOO_LARGE = 1 << 20, 1 << 33
+#: More bytes than the gateway takes.
+TOO_LARGE = 1 << 33
 NOWHERE = "/banip-audit-asks-for-nothing"
 _VERSIONS = {
     "TLSv1.0": ssl.TLSVersion.TLSv1,
@@ -54,23 +54,23 @@ def tls(port: int = GATEWAY_PORT) -> Tls:
         raise Unreadable(message)
     return Tls(
         port=port,
-        accepted=tuple(name for name, answer in answers.items() if answer),
-        refused=tuple(name for name, answer in answers.items() if not answer),
+        accepted=tuple(name for name, answer in answers.items() if answer is not None),
+        refused=tuple(name for name, answer in answers.items() if answer is None),
         certificate=_certificate(x509.load_der_x509_certificate(given)),
         weak_ciphers=tuple(name for name, family in WEAK.items() if _takes(port, family)),
     )
 
 
 def _takes(port: int, family: str) -> bool:
-    """Tell whether the gateway takes one of these ciphers; a family that OpenSSL has no more is not taken."""
+    """Tell whether the gateway takes one of these; what OpenSSL has no more, the gateway's has not either."""
     try:
         return _shake(port, ssl.TLSVersion.TLSv1_2, f"{family}:@SECLEVEL=0") is not None
     except ssl.SSLError:
         return False
 
 
-def _shake(port: int, version: ssl.TLSVersion, ciphers: str = "ALL:@SECLEVEL=0") -> bytes | None:
-    """Return the certificate that the gateway shows under this version, or None if it refuses it."""
+def _shake(port: int, version: ssl.TLSVersion, ciphers: str = "ALL:!aNULL:@SECLEVEL=0") -> bytes | None:
+    """Return the certificate that the gateway shows under this version, none (empty), or None: refused."""
     context = _trusting()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # old versions are what we ask about
@@ -82,7 +82,7 @@ def _shake(port: int, version: ssl.TLSVersion, ciphers: str = "ALL:@SECLEVEL=0")
             socket.create_connection(("127.0.0.1", port), HANDSHAKE_TIMEOUT_S) as plain,
             context.wrap_socket(plain, server_hostname="localhost") as wrapped,
         ):
-            return wrapped.getpeercert(binary_form=True)
+            return wrapped.getpeercert(binary_form=True) or b""
     except (ssl.SSLError, ConnectionResetError):
         return None
 
@@ -151,7 +151,6 @@ def _api_answers(port: int) -> dict[str, Answer]:
         "documents": _ask(connect, "GET", "/v1/documents"),
         "wrong-key": _ask(connect, "GET", "/v1/documents", key="banip_nobody"),
         "search": _ask(connect, "POST", "/v1/search"),
-        "too-large": _ask(connect, "POST", "/v1/chat/completions", length=TOO_LARGE_JSON),
     }
 
 

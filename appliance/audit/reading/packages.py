@@ -36,11 +36,8 @@ _TRUST_SETTINGS = (
     "Acquire::AllowDowngradeToInsecureRepositories", "Acquire::AllowWeakRepositories",
 )  # fmt: skip
 _QUESTIONS_AT_ONCE = 2000
-#: What small systems leave out on purpose (path-exclude), and what is made again: lists, caches.
-_LEFT_OUT = (
-    "/usr/share/doc/", "/usr/share/man/", "/usr/share/locale/", "/usr/share/info/", "/var/lib/apt/lists/",
-    "/var/cache/",
-)  # fmt: skip
+#: What small systems leave out on purpose (path-exclude), and what varies by its nature.
+_LEFT_OUT = ("/usr/share/doc/", "/usr/share/man/", "/usr/share/locale/", "/usr/share/info/", "/var/")
 SCANNERS = (
     "clamav-daemon", "clamd", "esets", "eea", "sav-protect", "falcon-sensor", "ds_agent", "mdatp",
     "v3net", "ahnlab-v3", "alyac", "wazuh-agent", "sentinelone", "cbdaemon", "xagt",

@@ -92,7 +92,7 @@ def _noteworthy(path: str, about: os.stat_result) -> Iterator[str]:
         yield "privileged"
     if path.endswith("/.rhosts") or path == "/etc/hosts.equiv":
         yield "trust"
-    if _is_hidden(path):
+    if is_hidden(path):
         yield "hidden"
     if (
         _KEY_NAME.search(path)
@@ -103,7 +103,8 @@ def _noteworthy(path: str, about: os.stat_result) -> Iterator[str]:
         yield "keys"
 
 
-def _is_hidden(path: str) -> bool:
+def is_hidden(path: str) -> bool:
+    """Tell whether a name hides where nothing has to, or looks like no name at all."""
     name = path.rpartition("/")[2]
     if not name.startswith("."):
         return bool(_DISGUISED.fullmatch(name))
