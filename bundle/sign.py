@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from appliance.format import (
     sha256_hex,
 )
 from appliance.media import open_carrier, room_bytes
+from appliance.pieces import digest_of
 from appliance.text import text
 from appliance.verify import Trust, TrustedBundle, open_envelope, parse_targets, trusted_root, verify
 from bundle.pack import inspect
@@ -134,15 +134,13 @@ def verify_own(path: Path, roots: Sequence[bytes], *, reference_time: datetime) 
 
 
 def _check_blob(carrier: Carrier, blob: Blob) -> None:
-    digest = hashlib.sha256()
-    for piece in carrier.blob(blob):
-        digest.update(piece)
-    if digest.hexdigest() != blob.sha256:
+    seen = digest_of(carrier.blob(blob)).hex()
+    if seen != blob.sha256:
         raise Tampered(
             text("a blob is not what was signed"),
             where=carrier.path,
             expected=blob.sha256,
-            seen=digest.hexdigest(),
+            seen=seen,
             remedy=text("build the bundle again"),
         )
 
