@@ -149,7 +149,7 @@ def test_every_check_that_a_server_can_show_is_planted() -> None:
     }
 
 
-@pytest.mark.slow  # with the ten below, until both were seen in one run of `make test` beside the other servers
+@pytest.mark.slow  # with the ten below, until both were seen in one run of `make test`
 @pytest.mark.server
 @pytest.mark.network
 @pytest.mark.timeout(1800)
