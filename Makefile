@@ -13,12 +13,16 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 WORKERS ?= 2
+FUZZ_EXAMPLES ?= 2000
+FUZZ_S ?= 30
 
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements-dev.txt
 # Another lock, another PYTHON or another place: another environment, made from nothing.
 KEY := $(shell { cat $(LOCK); echo $(PYTHON) $(CURDIR); } | sha256sum | cut -c1-16)
+FUZZ_LOCK := requirements-fuzz.txt
+FUZZ := .venv-fuzz-$(shell { cat $(FUZZ_LOCK); echo $(PYTHON) $(CURDIR); } | sha256sum | cut -c1-16)
 READY := $(VENV)/.ready-$(KEY)
 # For a recipe's own programs only: a PATH for all would let .venv make itself.
 INSIDE := PATH="$(CURDIR)/$(BIN):$$PATH"
@@ -76,9 +80,29 @@ test: static  ## check, real programs, closed servers (root), guests under QEMU;
 test-slow: static  ## what `make test` leaves out: every fault at every step, the guest's whole contract
 	@$(PYTEST) -m slow --timeout 900
 
+.PHONY: fuzz
+fuzz: setup  ## search for bytes that break a parser: FUZZ_EXAMPLES by hypothesis, then FUZZ_S seconds a target by atheris
+	@mkdir -p .fuzz
+	BANIP_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(INSIDE) nice python -m pytest -n $(WORKERS) tests/fuzz
+	if [[ ! -d $(FUZZ)/atheris ]]; then
+		rm -rf .venv-fuzz-*
+		$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(FUZZ) --require-hashes --only-binary :all: \
+			-r $(FUZZ_LOCK) || { echo "no atheris for this Python or from this index: hypothesis has searched alone"; exit; }
+	fi
+	for target in $$($(BIN)/python -c 'from tests.fuzz.targets import TARGETS; print(*TARGETS)'); do
+		echo "== $$target"
+		PYTHONPATH=$(FUZZ) nice $(BIN)/python -m tests.fuzz $$target -max_total_time=$(FUZZ_S) -print_final_stats=1 2>.fuzz/$$target.log \
+			|| { tail -n 40 .fuzz/$$target.log; echo "found: .fuzz/$$target/found-*; keep it in tests/fuzz/corpus/$$target/"; exit 1; }
+		grep -E '^(Done|stat::number_of_executed_units|stat::peak_rss_mb)' .fuzz/$$target.log
+	done
+
 .PHONY: demo
 demo: setup  ## the whole stack into a sealed server (root: mounts, namespaces), asked and audited; DEMO=--keep leaves it
 	@$(BIN)/python -m tests.demo $(DEMO)
+
+.PHONY: bench
+bench: setup  ## speed against other tools, into docs/benchmarks.md (minutes, 27 GB); BENCH=--small tries it
+	@$(INSIDE) python -m bench $(BENCH)
 
 .PHONY: static
 static: setup
@@ -97,8 +121,10 @@ lock: setup  ## pin the development environment anew from pyproject.toml (needs 
 	@$(BIN)/uv pip compile pyproject.toml --group dev --extra controller --extra rag --universal --python-version 3.11 \
 		--generate-hashes --upgrade --no-emit-index-url --no-annotate --quiet \
 		--custom-compile-command "make lock" --output-file $(LOCK)
+	$(BIN)/uv pip compile --group fuzz --universal --python-version 3.11 --generate-hashes --upgrade \
+		--no-emit-index-url --no-annotate --quiet --custom-compile-command "make lock" --output-file $(FUZZ_LOCK)
 
 .PHONY: clean
 clean:  ## remove what these targets made here (BANIP_CACHE and built bundles stay)
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .ansible
+	rm -rf $(VENV) .venv-fuzz-* .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis .ansible
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

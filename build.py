@@ -5,52 +5,30 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
-from datetime import datetime, timedelta, timezone
-from functools import partial, wraps
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
 from appliance.errors import BadInput, BanipError
 from appliance.text import choose_language, text
+from bundle.command import KEYS, PATH, command, make_screen, now
+from bundle.key_command import key_commands, warn_expiry
+from bundle.sign_command import sign
 from bundle.trouble import told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
     from appliance.text import Language
-    from bundle.keys import KeyRing
     from bundle.manifest import CheckedManifest
     from bundle.screen import Screen
     from bundle.workshop import Workshop
 
-PASSPHRASE_VARIABLE = "BANIP_PASSPHRASE"  # noqa: S105 - the name of a variable
-_DAYS = click.IntRange(1, 36500)
-_PATH = click.Path(path_type=Path)
-_MANIFEST = click.argument("manifest", type=_PATH)
-_BUNDLE = click.argument("bundle", type=_PATH)
-_KEYS = click.option("--keys", "key_folder", type=_PATH, default=Path("keys"), show_default=True)
-_PASSPHRASE = click.option(
-    "--passphrase-file", type=_PATH, help=f"Its first line; otherwise ${PASSPHRASE_VARIABLE}, or asked for."
-)
-
-
-def _command(group: click.Group, name: str) -> Callable[[Callable[..., None]], click.Command]:
-    """Register a command that takes ``--json`` and ``--lang`` and gets a ``Screen`` first."""
-
-    def register(function: Callable[..., None]) -> click.Command:
-        @click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
-        @click.option("--lang", type=click.Choice(["ko", "en"]), help="Language of messages.")
-        @wraps(function)
-        def run(*, as_json: bool, lang: Language | None, **given: Any) -> None:  # noqa: ANN401 - click's
-            function(_screen(lang or choose_language(), as_json=as_json), **given)
-
-        return group.command(name)(run)
-
-    return register
+_MANIFEST = click.argument("manifest", type=PATH)
+_BUNDLE = click.argument("bundle", type=PATH)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -70,68 +48,10 @@ def cli() -> None:
     """  # noqa: D301 - click wants the character
 
 
-@cli.group("keys")
-def key_commands() -> None:
-    """Make and show the keys that servers will trust."""
+cli.add_command(key_commands)
 
 
-@_command(key_commands, "create")
-@click.option("--product", required=True, help="The product that the keys are for.")
-@click.option("--root-keys", default=3, show_default=True, help="Offline keys that name the others.")
-@click.option("--root-threshold", default=2, show_default=True, help="How many of them must sign.")
-@click.option("--release-keys", default=1, show_default=True)
-@click.option("--release-threshold", default=1, show_default=True)
-@click.option("--valid-days", type=_DAYS, default=3650, show_default=True, help="Until the root expires.")
-@_KEYS
-@_PASSPHRASE
-def keys_create(  # noqa: PLR0913 - each is an option
-    screen: Screen,
-    *,
-    product: str,
-    root_keys: int,
-    root_threshold: int,
-    release_keys: int,
-    release_threshold: int,
-    valid_days: int,
-    key_folder: Path,
-    passphrase_file: Path | None,
-) -> None:
-    """Make root and release keys, encrypted, and root version 1, in a new folder.
-
-    \b
-    Example:
-      python build.py keys create --product minimal --keys keys
-    """  # noqa: D301
-    from bundle import keys
-
-    ring = keys.create(
-        key_folder,
-        product,
-        passphrase=_passphrase(passphrase_file, confirm=True),
-        expires=_now() + timedelta(days=valid_days),
-        root_keys=root_keys,
-        root_threshold=root_threshold,
-        release_keys=release_keys,
-        release_threshold=release_threshold,
-    )
-    _show_ring(screen, ring, key_folder)
-
-
-@_command(key_commands, "show")
-@_KEYS
-def keys_show(screen: Screen, *, key_folder: Path) -> None:
-    """Show key ids, thresholds and the root's expiry; no passphrase is asked for.
-
-    \b
-    Example:
-      python build.py keys show --keys keys
-    """  # noqa: D301
-    from bundle import keys
-
-    _show_ring(screen, keys.show(key_folder), key_folder)
-
-
-@_command(cli, "check")
+@command(cli, "check")
 @_MANIFEST
 def check(screen: Screen, *, manifest: Path) -> None:
     """Check a manifest and the roles that it names; every fault with file, line and path.
@@ -147,7 +67,7 @@ def check(screen: Screen, *, manifest: Path) -> None:
     screen.result(text("{manifest} is good", manifest=checked.name), facts)
 
 
-@_command(cli, "lock")
+@command(cli, "lock")
 @_MANIFEST
 def lock(screen: Screen, *, manifest: Path) -> None:
     """Turn every name of a manifest into a digest; what cannot be resolved is listed, exit 12.
@@ -160,7 +80,7 @@ def lock(screen: Screen, *, manifest: Path) -> None:
     from bundle.resolve import make_lock
 
     checked, workshop = _open(manifest)
-    made = make_lock(checked, workshop, now=_now(), report=screen.event)
+    made = make_lock(checked, workshop, now=now(), report=screen.event)
     path = write_lock(checked, made)
     refuse_unlocked(made)
     blobs = made.blobs()
@@ -168,7 +88,7 @@ def lock(screen: Screen, *, manifest: Path) -> None:
     screen.result(text("locked: {count} blobs in {lock}", count=len(blobs), lock=path.name), facts)
 
 
-@_command(cli, "collect")
+@command(cli, "collect")
 @_MANIFEST
 def collect(screen: Screen, *, manifest: Path) -> None:
     """Bring everything that the lock names into the build store; run it again to go on.
@@ -192,10 +112,10 @@ def collect(screen: Screen, *, manifest: Path) -> None:
     screen.result(said, {name: getattr(got, name) for name in got.__slots__})
 
 
-@_command(cli, "build")
+@command(cli, "build")
 @_MANIFEST
-@click.option("--out", type=_PATH, required=True, help="Folder for the bundle and appliance.pyz.")
-@_KEYS
+@click.option("--out", type=PATH, required=True, help="Folder for the bundle and appliance.pyz.")
+@KEYS
 def build(screen: Screen, *, manifest: Path, out: Path, key_folder: Path) -> None:
     """Write the unsigned bundle and appliance.pyz out of the lock and the build store.
 
@@ -203,6 +123,7 @@ def build(screen: Screen, *, manifest: Path, out: Path, key_folder: Path) -> Non
     Example:
       python build.py build manifests/minimal.yaml --out dist
     """  # noqa: D301
+    from bundle.keys import show
     from bundle.lock import read_lock
     from bundle.make import make_bundle
 
@@ -210,6 +131,8 @@ def build(screen: Screen, *, manifest: Path, out: Path, key_folder: Path) -> Non
     locked = read_lock(checked)
     with screen.progress(locked.manifest.product) as progress:
         made = make_bundle(checked, locked, workshop, key_folder=key_folder, out=out, report=progress)
+    ring = show(key_folder)
+    warn_expiry(screen, ring.root_version, ring.expires)
     facts = {"bundle": made.bundle, "first_contact": made.first_contact, "release": made.release.id}
     said = text("built, not signed yet: {bundle}", bundle=made.bundle)
     if made.signed:
@@ -217,29 +140,12 @@ def build(screen: Screen, *, manifest: Path, out: Path, key_folder: Path) -> Non
     screen.result(said, facts | {"signed": made.signed})
 
 
-@_command(cli, "sign")
+command(cli, "sign")(sign)
+
+
+@command(cli, "verify")
 @_BUNDLE
-@click.option("--key", "key_files", type=_PATH, multiple=True, required=True, help="May be given again.")
-@_PASSPHRASE
-def sign(screen: Screen, *, bundle: Path, key_files: Sequence[Path], passphrase_file: Path | None) -> None:
-    """Sign a bundle in place; may run on another machine, without a network.
-
-    \b
-    Example:
-      python build.py sign dist/minimal-1.0.0.tar --key keys/release-1.pem
-    """  # noqa: D301
-    from bundle import keys
-    from bundle.sign import sign as sign_bundle
-
-    passphrase = _passphrase(passphrase_file, confirm=False)
-    ids = sign_bundle(bundle, [keys.load_signer(path, passphrase) for path in key_files])
-    lines = [text("signed by {key}", key=key).render(screen.language) for key in ids]
-    screen.result(text("signatures: {count}", count=len(ids)), {"signed_by": ids}, lines)
-
-
-@_command(cli, "verify")
-@_BUNDLE
-@_KEYS
+@KEYS
 def verify(screen: Screen, *, bundle: Path, key_folder: Path) -> None:
     """Judge a bundle with the code that servers run, and read all of it.
 
@@ -250,7 +156,7 @@ def verify(screen: Screen, *, bundle: Path, key_folder: Path) -> None:
     from bundle import keys
     from bundle.sign import verify_own
 
-    trusted = verify_own(bundle, keys.roots(key_folder), reference_time=_now())
+    trusted = verify_own(bundle, keys.roots(key_folder), reference_time=now())
     release = trusted.release
     facts = {"release": release.id, "root_version": trusted.root_version, "counter": release.counter}
     said = text(
@@ -262,7 +168,7 @@ def verify(screen: Screen, *, bundle: Path, key_folder: Path) -> None:
     screen.result(said, facts | {"expires": trusted.expires})
 
 
-@_command(cli, "inspect")
+@command(cli, "inspect")
 @_BUNDLE
 def inspect(screen: Screen, *, bundle: Path) -> None:
     """Show what a bundle says of itself, reading kilobytes and trusting nothing.
@@ -278,9 +184,9 @@ def inspect(screen: Screen, *, bundle: Path) -> None:
     screen.result(text("nothing of this is verified"), facts, lines_of(facts))
 
 
-@_command(cli, "diff")
-@click.argument("old", type=_PATH)
-@click.argument("new", type=_PATH)
+@command(cli, "diff")
+@click.argument("old", type=PATH)
+@click.argument("new", type=PATH)
 def diff(screen: Screen, *, old: Path, new: Path) -> None:
     """Show what a server at the old bundle would have to take in for the new one.
 
@@ -303,10 +209,10 @@ def diff(screen: Screen, *, old: Path, new: Path) -> None:
     screen.result(said, difference_facts(found), difference_lines(found))
 
 
-@_command(cli, "packet")
+@command(cli, "packet")
 @_BUNDLE
-@click.option("--first-contact", type=_PATH, help="appliance.pyz; otherwise the one beside the bundle.")
-@click.option("--html", type=_PATH, help="Write a page to print into this file.")
+@click.option("--first-contact", type=PATH, help="appliance.pyz; otherwise the one beside the bundle.")
+@click.option("--html", type=PATH, help="Write a page to print into this file.")
 def packet(screen: Screen, *, bundle: Path, first_contact: Path | None, html: Path | None) -> None:
     """Print the paper that goes with the medium, in Korean and English.
 
@@ -334,36 +240,6 @@ def _open(manifest: Path) -> tuple[CheckedManifest, Workshop]:
     return checked, Folder(checked.project)
 
 
-def _show_ring(screen: Screen, ring: KeyRing, folder: Path) -> None:
-    from bundle.show import ring_facts, ring_lines
-
-    said = text("keys of {product} in {folder}", product=ring.product, folder=folder)
-    screen.result(said, ring_facts(ring), ring_lines(ring, screen.language))
-
-
-def _passphrase(file: Path | None, *, confirm: bool) -> bytes:
-    if file is not None:
-        try:
-            return file.read_bytes().splitlines()[0]
-        except (OSError, IndexError) as error:
-            remedy = text("name a file whose first line is the passphrase")
-            raise BadInput(text("the passphrase cannot be read"), where=file, remedy=remedy) from error
-    given = os.environ.get(PASSPHRASE_VARIABLE)
-    if given is None:
-        given = click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
-    return os.fsencode(given)
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc).replace(microsecond=0)
-
-
-def _screen(language: Language, *, as_json: bool) -> Screen:
-    from bundle.screen import Screen as Voice
-
-    return Voice(language, as_json, click.echo, partial(click.echo, err=True), sys.stderr.isatty())
-
-
 def _language(arguments: Sequence[str]) -> Language:
     for before, value in itertools.pairwise(arguments):
         if before == "--lang" and value in {"ko", "en"}:
@@ -374,7 +250,7 @@ def _language(arguments: Sequence[str]) -> Language:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exit with the code that the design gives to the error."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    screen = partial(_screen, _language(arguments), as_json="--json" in arguments)
+    screen = partial(make_screen, _language(arguments), as_json="--json" in arguments)
     try:
         cli.main(arguments, "build.py", standalone_mode=False)
     except BanipError as error:

@@ -6,26 +6,31 @@ import os
 import re
 import sys
 from dataclasses import asdict
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from appliance import inventory
 from appliance.audit.command import audit_command
-from appliance.console import Everywhere, language_of, our_bug, show_error, show_usage
+from appliance.clock import SYSTEM_CLOCK
+from appliance.console import Everywhere, asker, language_of, our_bug, show_error, show_usage
 from appliance.errors import BadInput, BanipError, UnfitServer, Untrusted
 from appliance.operation import StepFailed, carry_out_rest
 from appliance.plan import plan_for
 from appliance.rag.command import COMMANDS
 from appliance.release import DEFAULT_ROOT, Server, installed, load
-from appliance.session import Session
+from appliance.session import Order, Session
+from appliance.storekeeping import store_command
 from appliance.text import Event, choose_language, text
 from appliance.verify import first_trust
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from appliance.clock import Clock
     from appliance.operation import Outcome
     from appliance.state import FirstContact
     from appliance.text import Language
@@ -37,6 +42,38 @@ EXPIRED = click.option(
     metavar="RELEASE",
     help="Take a release whose time is over: type its id. It is logged.",
 )
+SET_CLOCK = click.option(
+    "--set-clock",
+    is_flag=True,
+    help="Set a clock that is behind to the newest signed build time. It is logged.",
+)
+REPAIR = click.option(
+    "--repair",
+    "others",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="OTHER",
+    help="Another copy of the same bundle: gives what the first does not. May stand several times.",
+)
+RECHECK = click.option(
+    "--recheck", is_flag=True, help="Hash what the store has of this release, and heal what is damaged."
+)
+
+
+def taking(command: Callable[[Session, Order], None]) -> Callable[..., None]:
+    """Give a command that takes a bundle in everything that a person may say with it, as one value."""
+
+    @BUNDLE
+    @EXPIRED
+    @REPAIR
+    @RECHECK
+    @SET_CLOCK
+    @click.pass_obj
+    @wraps(command)
+    def run(session: Session, /, **said: Any) -> None:  # noqa: ANN401 - click's options
+        command(session, Order(**said))
+
+    return run
 
 
 @click.group(
@@ -56,16 +93,22 @@ def cli(context: click.Context, root: Path, lang: Language | None, *, as_json: b
       appliance status --json
     """
     # --root may be relative; units and release scripts need the one true path
-    server = Server(root.resolve())
+    given = context.obj or {}
+    server = Server(root.resolve(), given.get("clock", SYSTEM_CLOCK))
     if not _PLAIN_PATH.fullmatch(str(server.root)):
         raise BadInput(
             text("the root's path has characters that units and scripts would need to quote"),
             where=server.root,
             remedy=text("choose a path of letters, digits, dots, dashes and underscores"),
         )
-    first_contact = (context.obj or {}).get("first_contact")
     context.obj = Session(
-        server, as_json, lang or choose_language(), first_contact, click.echo, partial(click.echo, err=True)
+        server,
+        as_json,
+        lang or choose_language(),
+        given.get("first_contact"),
+        click.echo,
+        partial(click.echo, err=True),
+        asker(as_json=as_json),
     )
 
 
@@ -92,18 +135,18 @@ def verify_command(session: Session, bundle: Path, accept_expired: str | None) -
 
 
 @cli.command("import")
-@BUNDLE
-@EXPIRED
-@click.pass_obj
-def import_command(session: Session, bundle: Path, accept_expired: str | None) -> None:
+@taking
+def import_command(session: Session, order: Order) -> None:
     r"""Read a bundle into the store, once, and change nothing else.
 
     \b
-    Example:
+    Examples:
       appliance import /media/usb/minimal-1.1.0.tar
+      appliance import /media/usb/minimal-1.1.0.tar --repair /media/second/minimal-1.1.0.tar
     """
-    with session.accepted(bundle, accept_expired) as (trusted, carrier, _lock):
-        receipt = session.bring_in(trusted, carrier)
+    with session.taken(order) as (trusted, carrier, copies, _lock):
+        session.mind_clock(trusted.release, set_clock=order.set_clock)
+        receipt = session.bring_in(trusted, carrier, copies=copies, recheck=order.recheck)
         session.result(text("{release} is in the store", release=trusted.release.id), receipt)
 
 
@@ -152,24 +195,20 @@ def plan(session: Session, bundle: Path, accept_expired: str | None) -> None:
 
 
 @cli.command()
-@BUNDLE
-@EXPIRED
-@click.pass_obj
-def install(session: Session, bundle: Path, accept_expired: str | None) -> None:
+@taking
+def install(session: Session, order: Order) -> None:
     r"""Install a bundle, or bring this server to it; run it again after any interruption.
 
     \b
     Example:
       python3 -I appliance.pyz install /media/usb/minimal-1.0.0.tar
     """
-    _apply(session, bundle, accept_expired)
+    _apply(session, order)
 
 
 @cli.command()
-@BUNDLE
-@EXPIRED
-@click.pass_obj
-def upgrade(session: Session, bundle: Path, accept_expired: str | None) -> None:
+@taking
+def upgrade(session: Session, order: Order) -> None:
     r"""Upgrade the installed release; a failure brings the old one back by itself (exit 30).
 
     \b
@@ -182,15 +221,16 @@ def upgrade(session: Session, bundle: Path, accept_expired: str | None) -> None:
             where=session.server.root,
             remedy=text("run install instead of upgrade"),
         )
-    _apply(session, bundle, accept_expired)
+    _apply(session, order)
 
 
-def _apply(session: Session, path: Path, accept_expired: str | None) -> None:
-    with session.accepted(path, accept_expired) as (bundle, carrier, lock):
+def _apply(session: Session, order: Order) -> None:
+    with session.taken(order) as (bundle, carrier, copies, lock):
+        session.mind_clock(bundle.release, set_clock=order.set_clock)
         session.require_fit(bundle.release)
         operator = session.operator(session.trust(), lock)
         operator.make_way()
-        session.bring_in(bundle, carrier)
+        session.bring_in(bundle, carrier, copies=copies, recheck=order.recheck)
         outcome = operator.apply(bundle)
     _report(session, outcome)
 
@@ -243,8 +283,13 @@ def uninstall(session: Session, *, yes: bool) -> None:
 
 
 @cli.command()
+@click.option(
+    "--replace-trust",
+    metavar="DIGITS",
+    help="Put it in the place of another first root: the first 16 digits of its SHA-256, from the paper.",
+)
 @click.pass_obj
-def adopt(session: Session) -> None:
+def adopt(session: Session, replace_trust: str | None) -> None:
     r"""Trust the root that this appliance.pyz carries: first contact, or the remedy for damaged state.
 
     \b
@@ -259,10 +304,9 @@ def adopt(session: Session) -> None:
         )
     first = session.first_contact
     first_trust(first.root, first.product, first.site)
-    with session.server.state.lock():
-        session.server.state.adopt(first)
-        session.server.state.journal.append("adopted", product=first.product, site=first.site)
-    session.result(text("this server now trusts the supplier of {product}", product=first.product), {})
+    former = session.adopt(first, replace_trust)
+    words = text("this server now trusts the supplier of {product}", product=first.product)
+    session.result(words, {"replaced": former})
 
 
 @cli.command()
@@ -274,7 +318,7 @@ def status(session: Session) -> None:
     Example:
       appliance status --json
     """
-    found = inventory.status(session.server, session.trust())
+    found = inventory.status(session.server, session.standing())
     for words in found.lines():
         session.say(Event("status", words))
     session.result(found.summary(), found.as_json())
@@ -289,7 +333,7 @@ def inventory_command(session: Session) -> None:
     Example:
       appliance --json inventory > inventory.json
     """
-    found = inventory.take(session.server, session.trust())
+    found = inventory.take(session.server, session.standing())
     words = text("{count} releases, {blobs} blobs", count=len(found["releases"]), blobs=len(found["blobs"]))
     session.result(words, found)
 
@@ -308,19 +352,22 @@ def carry_out(session: Session, lock_descriptor: int) -> None:
     session.tell({"changed": changed})
 
 
-for command in (audit_command, *COMMANDS):
+for command in (audit_command, store_command, *COMMANDS):
     cli.add_command(command)
 cli.help = (cli.help or "").replace(r"\b", "\b")
 
 
-def main(argv: list[str] | None = None, first_contact: FirstContact | None = None) -> None:
+def main(
+    argv: list[str] | None = None, first_contact: FirstContact | None = None, clock: Clock = SYSTEM_CLOCK
+) -> None:
     """Run the command line; exit with the code that the design gives to the error."""
     arguments = sys.argv[1:] if argv is None else argv
     language: Language = language_of(arguments)
     # Services read what is written here, whatever umask a hardened server gives to root.
     os.umask(0o022)
     try:
-        cli.main(arguments, "appliance", standalone_mode=False, obj={"first_contact": first_contact})
+        given = {"first_contact": first_contact, "clock": clock}
+        cli.main(arguments, "appliance", standalone_mode=False, obj=given)
     except BanipError as error:
         show_error(error, language, as_json="--json" in arguments)
         sys.exit(error.exit_code)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import traceback
 from typing import TYPE_CHECKING
 
@@ -9,10 +11,10 @@ import click
 import msgspec
 
 from appliance.errors import BadInput, BanipError
-from appliance.text import choose_language, text
+from appliance.text import choose_language, printable, text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from appliance.text import Language
 
@@ -43,6 +45,17 @@ def options_first(arguments: Sequence[str]) -> list[str]:
     return [*first, *words]
 
 
+def asker(*, as_json: bool) -> Callable[[str], str] | None:
+    """Return what puts a question to the person at the terminal; None where there is no such person."""
+    if as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+
+    def ask(question: str) -> str:
+        return str(click.prompt(question, default="", show_default=False, err=True))
+
+    return ask
+
+
 def our_bug(error: Exception) -> BanipError:
     """Return what is said of an error that nobody foresaw."""
     return BanipError(
@@ -58,7 +71,10 @@ def show_usage(error: click.ClickException, language: Language, *, as_json: bool
         wrong = BadInput(text("the command line is wrong: {reason}", reason=error.format_message()))
         show_error(wrong, language, as_json=True)
     else:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        words = error.format_message()  # it quotes what was typed, or what a shell found on a medium
+        click.echo(printable(said.getvalue().replace(words, words.replace("\n", "\\n"))), err=True, nl=False)
 
 
 def show_error(error: BanipError, language: Language, *, as_json: bool) -> None:

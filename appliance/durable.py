@@ -30,6 +30,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_file(path: Path) -> None:
+    """Make the content of a file durable; whoever wrote it may have closed it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_file_system(path: Path) -> None:
     """Make everything durable that is on the file system of ``path``: one call for a folder of many files."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -124,7 +133,7 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
-def write_all(descriptor: int, content: bytes) -> None:
+def write_all(descriptor: int, content: bytes | memoryview) -> None:
     """Write everything, however little the kernel takes at once."""
     rest = memoryview(content)
     while rest:

@@ -5,28 +5,43 @@ No resolver and no network client takes part: the lock chose the wheels, ``pypa/
 
 from __future__ import annotations
 
+import configparser
+import csv
+import errno
 import shutil
 import subprocess
 import warnings
 import zipfile
+import zlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from installer import install
 from installer.destinations import SchemeDictionaryDestination
+from installer.exceptions import InstallerError
+from installer.records import InvalidRecordEntry
 from installer.sources import WheelFile
 
 from appliance.durable import sync_file_system, write_file
-from appliance.errors import BanipError, UnfitServer
+from appliance.errors import BanipError, Tampered, UnfitServer
+from appliance.format import BUILD_AGAIN
 from appliance.text import text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from appliance.format import Environment, Wheel
     from appliance.store import Store
 
 COMPLETE = ".complete"
+#: What zipfile and installer raise for a wheel that is none, or whose members would leave their folder.
+_BAD_WHEEL = (
+    *(ValueError, LookupError, AssertionError, NotImplementedError, RuntimeError, EOFError),
+    *(FileExistsError, IsADirectoryError, NotADirectoryError),
+    *(zipfile.BadZipFile, zlib.error, csv.Error, configparser.Error, InstallerError, InvalidRecordEntry),
+)
+_REASON_CHARACTERS = 500
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 
 
@@ -82,12 +97,29 @@ def _install(wheel: Wheel, store: Store, home: Path, version: str) -> None:
         interpreter=str(home / "bin" / "python"),
         script_kind="posix",
     )
-    with zipfile.ZipFile(store.unchanged(wheel.sha256, wheel.filename)) as archive:
+    content = store.unchanged(wheel.sha256, wheel.filename)
+    with _naming_a_bad_wheel(wheel), zipfile.ZipFile(content) as archive:
         archive.filename = wheel.filename  # a blob is named by its digest; the signed name says what it is
         with warnings.catch_warnings():
             # numpy carries bytecode of its own, which is left out: a warning of no use to an operator.
             warnings.simplefilter("ignore", RuntimeWarning)
             install(WheelFile(archive), destination, {"INSTALLER": b"banip\n"})
+
+
+@contextmanager
+def _naming_a_bad_wheel(wheel: Wheel) -> Iterator[None]:
+    """Turn what a wheel that no installer takes brings about into ``Tampered``; a full disk stays one."""
+    try:
+        yield
+    except (*_BAD_WHEEL, OSError) as error:
+        if not isinstance(error, _BAD_WHEEL) and error.errno not in {errno.ENAMETOOLONG, errno.EINVAL}:
+            raise
+        raise Tampered(
+            text("a wheel of the release cannot be unpacked"),
+            where=wheel.filename,
+            seen=repr(error)[:_REASON_CHARACTERS],
+            remedy=BUILD_AGAIN,
+        ) from error
 
 
 def _compile(python: Path, folder: Path) -> None:

@@ -7,6 +7,7 @@
     +-- AuditFindings          3   the audit ran, and found something
     +-- AlreadyRunning         4   another run holds the lock
     +-- Untrusted             10   nobody we trust signed it, or it is not meant for this server now
+    |   +-- Expired           10   its time is over; a person may take it all the same
     +-- Tampered              11   the signature holds, the content does not match it
     +-- Incomplete            12   something that should be there is missing
     +-- UnreadableMedium      13   the stick does not give its bytes
@@ -21,15 +22,20 @@ from typing import TYPE_CHECKING, ClassVar
 from appliance.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from appliance.text import Language, Text
 
 
 class BanipError(Exception):
-    """What happened, what was expected and seen, where, and a remedy that works without internet."""
+    """What happened, what was expected and seen, where, and a remedy that works without internet.
+
+    Several things (a tuple) come a line each; ``facts`` are for ``--json`` alone.
+    """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a line of what people read
         self,
         happened: Text,
         *,
@@ -37,6 +43,7 @@ class BanipError(Exception):
         expected: object = None,
         seen: object = None,
         where: object = None,
+        facts: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(str(happened))
         self.happened = happened
@@ -44,6 +51,7 @@ class BanipError(Exception):
         self.expected = expected
         self.seen = seen
         self.where = where
+        self.facts = facts or {}
 
     def lines(self, language: Language = "en") -> list[str]:
         """Return what a person reads, one fact a line."""
@@ -53,7 +61,7 @@ class BanipError(Exception):
         found += [f"  {names[name]}: {_words(value, language)}" for name, value in facts if value is not None]
         if self.remedy is not None:
             found.append(f"  {names['remedy']}: {self.remedy.render(language)}")
-        return found
+        return [_below(fact) for fact in found]
 
     def as_json(self, language: Language = "en") -> dict[str, object]:
         """Return the same facts for ``--json``; ``error`` is the class, a stable name."""
@@ -63,6 +71,7 @@ class BanipError(Exception):
             "exit_code": self.exit_code,
             "happened": self.happened.render(language),
             **{name: _words(value, language) for name, value in facts.items() if value is not None},
+            **self.facts,
         }
 
 
@@ -88,6 +97,10 @@ class Untrusted(BanipError):
     """Nobody we trust signed it, or it is not meant for this server, or not any more."""
 
     exit_code = 10
+
+
+class Expired(Untrusted):
+    """Its time is over; a person who types its id may take it all the same."""
 
 
 class Tampered(BanipError):
@@ -126,6 +139,13 @@ _LABELS: dict[str, dict[str, str]] = {
 }
 
 
+def _below(fact: str) -> str:
+    """Set further lines of a fact below it: what a medium is called must not pass for a remedy of ours."""
+    return fact.replace("\n", "\n      ")
+
+
 def _words(value: object, language: Language) -> str:
+    if isinstance(value, tuple):
+        return "\n    ".join(_words(each, language) for each in value)
     render = getattr(value, "render", None)
     return printable(str(render(language) if render else value))

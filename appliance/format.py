@@ -12,6 +12,7 @@ import json
 import re
 import tarfile
 from datetime import datetime  # noqa: TC003 - msgspec resolves annotations at run time
+from itertools import islice
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar
 
 import msgspec
@@ -20,7 +21,7 @@ from securesystemslib.signer._signature import Signature
 from tuf.api.dsse import SimpleEnvelope
 
 from appliance.errors import Tampered, UnfitServer, Untrusted
-from appliance.text import text
+from appliance.text import Text, text
 
 FORMAT = 1
 CHUNK_BYTES = 8 * 1024 * 1024
@@ -37,19 +38,27 @@ CHUNKS_TARGET = "chunks.bin"
 PACKAGES_FOLDER = "packages"
 PACKAGES_INDEX = "packages/Packages"
 
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+RIGHT_BUNDLE = text("compare the bundle with the paper that came with it")
+#: For what was signed as it is: no other copy of it can be better.
+BUILD_AGAIN = text("have the bundle built and signed again: no copy of this one can be better")
+
+# ``$`` alone lets a line's end follow in Python, and \Z is no JSON Schema: so ``$(?!\n)`` ends each pattern.
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
-Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
-Version = Annotated[str, Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,40}$")]
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,40}$(?!\n)")]
+Version = Annotated[str, Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,40}$(?!\n)")]
 #: Components never start with a dot, so neither ``.`` nor ``..`` nor a hidden file can be spelled.
 RelativePath = Annotated[
     str,
-    Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+@=~%-]*(/[A-Za-z0-9_][A-Za-z0-9_.+@=~%-]*)*$", max_length=240),
+    Meta(
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+@=~%-]*(/[A-Za-z0-9_][A-Za-z0-9_.+@=~%-]*)*$(?!\n)",
+        max_length=240,
+    ),
 ]
-HostPath = Annotated[str, Meta(pattern=r"^(/[A-Za-z0-9_@.+-]*[A-Za-z0-9_@+-])+$", max_length=240)]
-WheelName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+!-]*\.whl$", max_length=240)]
+HostPath = Annotated[str, Meta(pattern=r"^(/[A-Za-z0-9_@.+-]*[A-Za-z0-9_@+-])+$(?!\n)", max_length=240)]
+WheelName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+!-]*\.whl$(?!\n)", max_length=240)]
 UnitName = Annotated[
-    str, Meta(pattern=r"^banip-[A-Za-z0-9@_.-]{1,80}\.(service|socket|timer|target|path|mount)$")
+    str, Meta(pattern=r"^banip-[A-Za-z0-9@_.-]{1,80}\.(service|socket|timer|target|path|mount)$(?!\n)")
 ]
 #: A socket that waits for others, as a role declares it: "tcp/127.0.0.1:8600", "tcp/0.0.0.0:443"; any port of
 #: loopback for one unit: "tcp/127.0.0.1:*@banip-vllm.service".
@@ -57,14 +66,14 @@ Socket = Annotated[
     str,
     Meta(
         pattern=r"^(tcp|udp)/((127\.0\.0\.1|0\.0\.0\.0|\[::1\]|\[::\]):[1-9][0-9]{0,4}"
-        r"|127\.0\.0\.1:\*@banip-[a-z0-9-]{1,40}\.service)$",
+        r"|127\.0\.0\.1:\*@banip-[a-z0-9-]{1,40}\.service)$(?!\n)",
         max_length=80,
     ),
 ]
-AccountName = Annotated[str, Meta(pattern=r"^banip-[a-z0-9-]{1,25}$")]
-TableName = Annotated[str, Meta(pattern=r"^banip(-[a-z0-9-]{1,25})?$")]
-PackageName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9+.-]{1,80}$")]
-PackageVersion = Annotated[str, Meta(pattern=r"^[0-9][0-9A-Za-z.+~:-]{0,80}$")]
+AccountName = Annotated[str, Meta(pattern=r"^banip-[a-z0-9-]{1,25}$(?!\n)")]
+TableName = Annotated[str, Meta(pattern=r"^banip(-[a-z0-9-]{1,25})?$(?!\n)")]
+PackageName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9+.-]{1,80}$(?!\n)")]
+PackageVersion = Annotated[str, Meta(pattern=r"^[0-9][0-9A-Za-z.+~:-]{0,80}$(?!\n)")]
 Grade = Literal["C", "S", "O"]
 
 
@@ -97,8 +106,8 @@ class Environment(Value, frozen=True):
     """A Python environment, built on the server at its final path out of exactly these wheels."""
 
     name: Name
-    python: Annotated[str, Meta(pattern=r"^3\.[0-9]{1,2}$")]
-    platform: Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,60}$")]
+    python: Annotated[str, Meta(pattern=r"^3\.[0-9]{1,2}$(?!\n)")]
+    platform: Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,60}$(?!\n)")]
     wheels: Annotated[tuple[Wheel, ...], Meta(min_length=1)]
 
     @property
@@ -122,7 +131,7 @@ class Package(Value, frozen=True):
 
     name: PackageName
     version: PackageVersion
-    architecture: Annotated[str, Meta(pattern=r"^[a-z0-9]{2,20}$")]
+    architecture: Annotated[str, Meta(pattern=r"^[a-z0-9]{2,20}$(?!\n)")]
     sha256: Sha256
 
     @property
@@ -166,14 +175,14 @@ class UnitActive(Value, frozen=True, tag="unit", tag_field="kind"):
 class HttpAnswers(Value, frozen=True, tag="http", tag_field="kind"):
     """A GET on loopback answers 200; ``names_release``: its JSON's ``release`` is the release's id."""
 
-    url: Annotated[str, Meta(pattern=r"^http://127\.0\.0\.1:[0-9]{2,5}/[A-Za-z0-9/_.-]*$")]
+    url: Annotated[str, Meta(pattern=r"^http://127\.0\.0\.1:[0-9]{2,5}/[A-Za-z0-9/_.-]*$(?!\n)")]
     names_release: bool = False
 
 
 class Role(Value, frozen=True):
     """An Ansible role: what it owns on the host, where it listens, and how its health is asked for."""
 
-    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
+    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,40}$(?!\n)")]
     owns: Owned = Owned()
     listens: tuple[Socket, ...] = ()
     health: tuple[UnitActive | HttpAnswers, ...] = ()
@@ -183,9 +192,9 @@ class Role(Value, frozen=True):
 class Target(Value, frozen=True):
     """The kind of server that the release is for."""
 
-    os: Annotated[str, Meta(pattern=r"^[a-z]+-[0-9.]+$")]
+    os: Annotated[str, Meta(pattern=r"^[a-z]+-[0-9.]+$(?!\n)")]
     architecture: Literal["x86_64", "aarch64"]
-    python: Annotated[str, Meta(pattern=r"^3\.[0-9]{1,2}$")]
+    python: Annotated[str, Meta(pattern=r"^3\.[0-9]{1,2}$(?!\n)")]
 
 
 class Space(Value, frozen=True):
@@ -274,16 +283,18 @@ class ChunkTable:
     """``chunks.bin``: SHA-256 of every 8 MiB of each blob larger than that, in the order of the blobs."""
 
     def __init__(self, release: Release, raw: bytes) -> None:
-        self._of: dict[str, tuple[bytes, ...]] = {}
-        start = 0
-        for blob in release.blobs:
-            count = chunk_count(blob.size_bytes)
-            self._of[blob.sha256] = tuple(raw[start + 32 * n : start + 32 * (n + 1)] for n in range(count))
-            start += 32 * count
-        if start != len(raw):
+        counts = {blob.sha256: chunk_count(blob.size_bytes) for blob in release.blobs}
+        length = 32 * sum(counts.values())
+        if length != len(raw):  # before it is cut up: a size that is signed may still claim a billion chunks
             raise Tampered(
-                text("chunks.bin does not fit the blobs of the release"), expected=start, seen=len(raw)
+                text("chunks.bin does not fit the blobs of the release"),
+                where=CHUNKS_TARGET,
+                expected=length,
+                seen=len(raw),
+                remedy=BUILD_AGAIN,
             )
+        digests = (raw[start : start + 32] for start in range(0, length, 32))
+        self._of = {sha256: tuple(islice(digests, count)) for sha256, count in counts.items()}
 
     def of(self, sha256: str) -> tuple[bytes, ...]:
         """Return the chunk digests of a blob; none for a blob of one chunk, whose name says it all."""
@@ -316,11 +327,12 @@ class _Numbered(Struct):
     format: int
 
 
-def check_format(number: int, bridge: str = "?") -> None:
+def check_format(number: int, where: str, bridge: str = "?") -> None:
     """Refuse another format than the one this appliance reads, naming the bridge release."""
     if number != FORMAT:
         raise UnfitServer(
             text("the bundle has format {number}, which this appliance cannot read", number=number),
+            where=where,
             expected=FORMAT,
             seen=number,
             remedy=text("install the bridge release {bridge} first, then this bundle", bridge=bridge),
@@ -330,25 +342,50 @@ def check_format(number: int, bridge: str = "?") -> None:
 def release_from_bytes(data: bytes) -> Release:
     """Parse ``release.json`` after its digest was found in signed metadata.
 
-    Raises ``UnfitServer`` for another format, ``Tampered`` for anything that is not exactly what
-    ``release_to_bytes`` writes (which leaves no room for duplicate keys).
+    Raises ``UnfitServer`` for another format and for members that only a newer builder can know, ``Tampered``
+    for anything else that is not exactly what ``release_to_bytes`` writes (no room for duplicate keys).
     """
-    check_format(decode_json(data, _Numbered, RELEASE_TARGET).format)
-    release = decode_json(data, Release, RELEASE_TARGET)
+    check_format(decode_json(data, _Numbered, RELEASE_TARGET, BUILD_AGAIN).format, RELEASE_TARGET)
+    try:
+        release = decode_json(data, Release, RELEASE_TARGET, BUILD_AGAIN)
+    except Tampered as refusal:
+        _refuse_newer(refusal)
+        raise
     if release_to_bytes(release) != data:
-        raise Tampered(text("release.json is not in canonical form"), where=RELEASE_TARGET)
+        raise Tampered(
+            text("release.json is not in canonical form"), where=RELEASE_TARGET, remedy=BUILD_AGAIN
+        )
     return release
 
 
+def _refuse_newer(refusal: Tampered) -> None:
+    """Say of a signed release with an unknown member that it is too new: no other copy would do better."""
+    if _UNKNOWN_MEMBER in str(refusal.seen):
+        raise UnfitServer(
+            text("the release has a member that this appliance does not know: a newer builder wrote it"),
+            where=RELEASE_TARGET,
+            seen=refusal.seen,
+            remedy=text("install the release before it first, or have it built again under a new format"),
+        ) from refusal
+
+
+_UNKNOWN_MEMBER = "Object contains unknown field"  # msgspec's words; other words would make it Tampered
 _T = TypeVar("_T")
+#: Of what a parser says about a document: it may quote as much of it as it likes.
+_REASON_CHARACTERS = 500
 
 
-def decode_json(data: bytes, kind: type[_T], where: str) -> _T:
+def decode_json(data: bytes, kind: type[_T], where: str, remedy: Text | None = None) -> _T:
     """Decode trusted JSON into ``kind``; ``Tampered`` names the JSON path of what does not fit."""
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Tampered(text("{name} does not have the form it must have", name=where), seen=error) from error
+        raise Tampered(
+            text("{name} does not have the form it must have", name=where),
+            where=where,
+            seen=str(error)[:_REASON_CHARACTERS],
+            remedy=remedy,
+        ) from error
 
 
 # --- The carrier: a tar that has exactly one right spelling --------------------------------------------
@@ -395,14 +432,20 @@ def check_format_line(line: bytes) -> None:
     """Refuse another format with the bridge release that it names. The line is unsigned: a hint only."""
     match = _FORMAT_LINE.fullmatch(line)
     if match is None:
-        raise Untrusted(text("this file is not a Banip bundle"), where=FORMAT_MEMBER)
-    check_format(int(match[1]), (match[2] or b"?").decode())
+        raise not_a_bundle(FORMAT_MEMBER)
+    check_format(int(match[1]), FORMAT_MEMBER, (match[2] or b"?").decode())
+
+
+def not_a_bundle(where: object) -> Untrusted:
+    """Return what is said of a file that does not begin as a bundle does."""
+    return Untrusted(text("this file is not a Banip bundle"), where=where, remedy=RIGHT_BUNDLE)
 
 
 # --- Envelopes: the only thing parsed before it is trusted ----------------------------------------------
 
 _PAYLOAD_TYPE = SimpleEnvelope.DEFAULT_PAYLOAD_TYPE
 _KEYID = re.compile(r"[0-9a-f]{64}")
+_INTEGER_DIGITS = 16
 
 
 def envelope_from_bytes(data: bytes, where: str) -> SimpleEnvelope[Any]:
@@ -428,7 +471,9 @@ def envelope_from_bytes(data: bytes, where: str) -> SimpleEnvelope[Any]:
             signatures[keyid] = Signature(keyid, _base64(entry["sig"]).hex())
         return SimpleEnvelope(_base64(outer["payload"]), _PAYLOAD_TYPE, signatures)
     except (ValueError, RecursionError) as error:
-        raise Untrusted(text("the signed envelope is malformed"), where=where, seen=error) from error
+        raise Untrusted(
+            text("the signed envelope is malformed"), where=where, seen=error, remedy=RIGHT_BUNDLE
+        ) from error
 
 
 def envelope_to_bytes(envelope: SimpleEnvelope[Any]) -> bytes:
@@ -446,7 +491,9 @@ def strict_payload(payload: bytes, where: str) -> dict[str, Any]:
     try:
         return _exactly(_strict_json(payload), None)
     except (ValueError, RecursionError) as error:
-        raise Untrusted(text("the signed metadata is malformed"), where=where, seen=error) from error
+        raise Untrusted(
+            text("the signed metadata is malformed"), where=where, seen=error, remedy=BUILD_AGAIN
+        ) from error
 
 
 def _strict_json(data: bytes) -> object:
@@ -456,7 +503,23 @@ def _strict_json(data: bytes) -> object:
             _fail("a key stands twice")
         return found
 
-    return json.loads(data.decode("utf-8"), object_pairs_hook=distinct, parse_constant=_fail)
+    def fraction(_digits: str) -> NoReturn:
+        _fail("a number that is not a whole number")
+
+    return json.loads(
+        data.decode("utf-8"),
+        object_pairs_hook=distinct,
+        parse_constant=_fail,
+        parse_float=fraction,
+        parse_int=_whole_number,
+    )
+
+
+def _whole_number(digits: str) -> int:
+    """Read a whole number of at most 16 digits: longer ones take time by the square of their length."""
+    if len(digits) > _INTEGER_DIGITS:
+        _fail(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def _exactly(value: object, keys: set[str] | None) -> dict[str, Any]:

@@ -5,21 +5,26 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from appliance.chain import root_version
 from appliance.errors import UnfitServer
 from appliance.format import sha256_hex
 from appliance.host import unit_state
 from appliance.images import image_reference
 from appliance.plan import owned_by, unfinished
-from appliance.release import installed, kept_bundles, load
+from appliance.release import installed, load
+from appliance.standing import replacements
 from appliance.text import Text, text
 from appliance.versions import lacking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
 
     from appliance.format import Release
+    from appliance.journal import Entry
     from appliance.release import Server
-    from appliance.verify import Trust, TrustedBundle
+    from appliance.standing import Replacement, Standing
+    from appliance.verify import TrustedBundle
 
 FORMAT = 1
 
@@ -39,6 +44,11 @@ class Status:
     images: dict[str, str] = field(default_factory=dict)  # by name: "loaded", "missing" or "unknown"
     packages: int = 0  # of the installed release
     packages_lacking: tuple[str, ...] = ()
+    root_version: int = 0
+    expires: datetime | None = None  # of the installed release's signatures
+    expires_in_days: int | None = None
+    replaced: tuple[Replacement, ...] = ()  # first roots that were trusted here before
+    accepted_expired: tuple[str, ...] = ()  # releases that somebody took although their time was over
 
     def lines(self) -> Iterator[Text]:
         """Yield one fact a line."""
@@ -52,6 +62,7 @@ class Status:
                 count=self.packages,
                 lacking=", ".join(self.packages_lacking) or "0",
             )
+        yield from self._trust_lines()
         if self.previous:
             yield text("rollback goes to {release}", release=self.previous)
         yield text("store: {used} bytes, free: {free} bytes", used=self.store_bytes, free=self.free_bytes)
@@ -62,6 +73,29 @@ class Status:
                 "a run of {operation} was cut off: run it again, or run `appliance rollback`",
                 operation=self.cut_off,
             )
+
+    def _trust_lines(self) -> Iterator[Text]:
+        yield text(
+            "root version {root}, counter {counter}", root=self.root_version, counter=self.counter or "-"
+        )
+        days = self.expires_in_days
+        if days is not None and days >= 0:
+            yield text(
+                "the signatures of {release} hold for {days} more days", release=self.release, days=days
+            )
+        elif days is not None:
+            yield text(
+                "the signatures of {release} expired {days} days ago: it runs on; the next one renews them",
+                release=self.release,
+                days=-days,
+            )
+        for one in self.replaced:
+            when = one.at.isoformat(timespec="seconds") if one.at else "?"
+            yield text(
+                "{time}: trust was replaced; before it, first root {former}", time=when, former=one.former
+            )
+        if self.accepted_expired:
+            yield text("taken although expired: {releases}", releases=", ".join(self.accepted_expired))
 
     def summary(self) -> Text:
         """Say it in one sentence."""
@@ -76,12 +110,13 @@ class Status:
         return asdict(self)
 
 
-def status(server: Server, trust: Trust) -> Status:
+def status(server: Server, standing: Standing) -> Status:
     """Read the status; nothing is changed."""
-    now = installed(server)
-    bundle = load(server, now.release, trust) if now else None
+    now, trust = installed(server), standing.trust
+    bundle = _installed_bundle(server, standing, now.release) if now else None
     busy = server.state.is_busy()  # asked first: a run that ends in between must not look cut off
-    left = unfinished(server.state.journal.entries())
+    entries = server.state.journal.entries()
+    left = unfinished(entries)
     operation = left.operation if left else None
     usage = server.store.usage()
     return Status(
@@ -96,7 +131,26 @@ def status(server: Server, trust: Trust) -> Status:
         images=_images(server, bundle.release) if bundle else {},
         packages=len(bundle.release.packages) if bundle else 0,
         packages_lacking=_lacking(server, bundle.release) if bundle else (),
+        root_version=root_version(trust.root),
+        expires=bundle.expires if bundle else None,
+        expires_in_days=_days_left(server, standing, bundle.expires) if bundle else None,
+        replaced=replacements(server),
+        accepted_expired=_accepted_expired(entries),
     )
+
+
+def _installed_bundle(server: Server, standing: Standing, release_id: str) -> TrustedBundle:
+    kept = (one for one in standing.kept if one.release.id == release_id)
+    return next(kept, None) or load(server, release_id, standing.trust)
+
+
+def _days_left(server: Server, standing: Standing, expires: datetime) -> int:
+    return (expires - standing.reference_time(server.clock.now())).days
+
+
+def _accepted_expired(entries: Iterable[Entry]) -> tuple[str, ...]:
+    found = (str(entry.facts["release"]) for entry in entries if entry.event == "expired-accepted")
+    return tuple(dict.fromkeys(found))
 
 
 def _images(server: Server, release: Release) -> dict[str, str]:
@@ -118,18 +172,20 @@ def _lacking(server: Server, release: Release) -> tuple[str, ...]:
     return tuple(one.name for one in lacking(release.packages, server.packages.installed()))
 
 
-def take(server: Server, trust: Trust) -> dict[str, Any]:
+def take(server: Server, standing: Standing) -> dict[str, Any]:
     """Return the inventory: what a site may carry out so that the next bundle holds only what it lacks.
 
     A hint to the builder, never proof: the server hashes what it receives all the same.
     """
-    now = installed(server)
-    bundles = kept_bundles(server, trust)
+    now, trust, bundles = installed(server), standing.trust, standing.kept
     return {
         "format": FORMAT,
         "product": trust.product,
         "site": trust.site,
+        "root_version": root_version(trust.root),
         "counter": trust.floor.counter if trust.floor else None,
+        "replaced": [asdict(one) for one in replacements(server)],
+        "accepted_expired": list(_accepted_expired(server.state.journal.entries())),
         "installed": now.release if now else None,
         "previous": now.previous if now else None,
         "releases": [of_bundle(bundle) for bundle in bundles],

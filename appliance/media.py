@@ -1,20 +1,20 @@
 """The medium: a carrier read once, front to back, byte for byte against the only right spelling.
 
+What the medium does not give is asked for again, twice, before it counts as unreadable.
+
 Nothing here decides trust. Until ``verify`` has passed, names and sizes from the medium are used for one
 thing: to make the header that would be right and to compare it. No path from the medium is ever joined.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import re
-import stat
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from appliance.errors import BadInput, Incomplete, Tampered, UnreadableMedium, Untrusted
+from appliance.errors import Incomplete, Tampered, UnreadableMedium, Untrusted
 from appliance.format import (
     BLOCK_BYTES,
     CHUNKS_TARGET,
@@ -22,6 +22,7 @@ from appliance.format import (
     ENVELOPE_MAX_BYTES,
     FORMAT_MEMBER,
     RELEASE_TARGET,
+    RIGHT_BUNDLE,
     ROOM_MEMBER,
     ROOTS_MAX,
     SIGNATURE_ROOM_BYTES,
@@ -32,19 +33,22 @@ from appliance.format import (
     envelope_to_bytes,
     format_line,
     member_header,
+    not_a_bundle,
     padding_bytes,
     root_member,
 )
+from appliance.pieces import PIECE_BYTES
+from appliance.stubborn import open_stubbornly
 from appliance.text import text
 from appliance.verify import Envelopes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from appliance.format import Blob, Release
+    from appliance.stubborn import StubbornFile
 
-PIECE_BYTES = 1024 * 1024
 _MEMBER_NAME = re.compile(
     rb"(format|root/[1-9][0-9]?\.json|targets\.json|room|release\.json|chunks\.bin|blobs/sha256/[0-9a-f]{64})\0+"
 )
@@ -57,35 +61,16 @@ _HEAD_ORDER = (
     RELEASE_TARGET,
     CHUNKS_TARGET,
 )
-_OPERATOR_ERRORS = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 
 
 @contextmanager
-def open_carrier(path: Path) -> Iterator[Carrier]:
-    """Open a carrier for reading: a regular file, never through a link, opened once.
+def open_carrier(path: Path, pause: Callable[[float], None] = time.sleep) -> Iterator[Carrier]:
+    """Open a carrier for reading; ``pause`` rests for seconds before a failed read is tried again.
 
-    Raises ``BadInput`` for what is no such file, ``UnreadableMedium`` for a medium that does not answer.
+    Raises ``BadInput`` for what is no regular file, ``UnreadableMedium`` for a medium that does not answer.
     """
-    try:
-        # O_NONBLOCK: a named pipe of that name must not hold us; it means nothing for a regular file.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno in _OPERATOR_ERRORS:
-            raise BadInput(
-                text("the bundle cannot be opened"),
-                where=path,
-                seen=error.strerror,
-                remedy=text("give the path of the .tar file itself, not of a link to it"),
-            ) from error
-        raise _unreadable(path, 0, error) from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise BadInput(text("the bundle is not a regular file"), where=path)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        yield Carrier(path, descriptor, status.st_size)
-    finally:
-        os.close(descriptor)
+    with open_stubbornly(path, pause) as file:
+        yield Carrier(file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +93,31 @@ def room_bytes(targets: bytes) -> int:
 
 
 class Carrier:
-    """A carrier that is open; a ``verify.Source``. Offsets are bytes from the start of the file."""
+    """A carrier that is open; a ``verify.Source``. Offsets are bytes from the start of the file.
 
-    def __init__(self, path: Path, descriptor: int, size_bytes: int) -> None:
-        self.path = path
-        self.size_bytes = size_bytes
-        self.bytes_read = 0
-        self._descriptor = descriptor
+    Blobs may be read from several threads at once. ``unread_frames`` is what the medium did not give between
+    the blobs: no content, so nothing is missing.
+    """
+
+    def __init__(self, file: StubbornFile) -> None:
+        self.path = file.path
+        self.size_bytes = file.size_bytes
+        self.unread_frames: list[UnreadableMedium] = []
+        self._file = file
+        self._roots: tuple[tuple[bytes, ...], int] | None = None
         self._head: Head | None = None
         self._ends: dict[str, int] = {}
         self._contents: dict[str, int] = {}
+
+    @property
+    def bytes_read(self) -> int:
+        """How many bytes came from the medium."""
+        return self._file.bytes_read
+
+    @property
+    def retries(self) -> int:
+        """How many reads were tried again."""
+        return self._file.retries
 
     @property
     def head(self) -> Head:
@@ -125,6 +125,10 @@ class Carrier:
         if self._head is None:
             self._head = self._read_head()
         return self._head
+
+    def roots(self) -> tuple[bytes, ...]:
+        """Return the roots, unverified; a rest that is no bundle does not keep them back."""
+        return self._read_roots()[0]
 
     def envelopes(self) -> Envelopes:
         """Return the roots and targets, unverified."""
@@ -139,8 +143,10 @@ class Carrier:
     def check_layout(self, release: Release) -> None:
         """Check every header, every padding and the end, without reading content; then blobs may be read.
 
-        Raises ``Incomplete`` naming what is missing, ``Tampered`` for anything that should not be there.
+        Raises ``Incomplete`` naming what is missing, ``Tampered`` for anything that should not be there. A
+        frame that the medium does not give is remembered and passed over: content is judged by its digest.
         """
+        self._file.read_ahead(wanted=False)
         offset = self._ends[CHUNKS_TARGET]
         order = [blob_member(blob.sha256) for blob in release.blobs]
         sizes = dict(zip(order, (blob.size_bytes for blob in release.blobs), strict=True))
@@ -148,49 +154,67 @@ class Carrier:
         total = offset + sum(len(headers[name]) + _padded(sizes[name]) for name in order)
         total += len(END_OF_CARRIER)
         for name in order:
-            self._check_header(offset, headers[name], name, order, total)
+            with self._passing_over():
+                self._check_header(offset, headers[name], name, order, total)
             offset += len(headers[name])
             self._contents[name] = offset
             offset += sizes[name]
-            self._check_zeros(offset, padding_bytes(sizes[name]), name, total)
+            with self._passing_over():
+                self._check_zeros(offset, padding_bytes(sizes[name]), name, total)
             offset += padding_bytes(sizes[name])
-        self._check_end(offset, total)
+        with self._passing_over():
+            self._check_end(offset, total)
+        self._file.read_ahead(wanted=True)
 
-    def blob(self, blob: Blob) -> Iterator[bytes]:
-        """Yield the content of a blob in pieces of at most 1 MiB, ``size_bytes`` in all, digest unchecked.
+    def blob(self, blob: Blob, start: int = 0, end: int | None = None, /) -> Iterator[bytes]:
+        """Yield a blob's content, or its bytes ``start`` to ``end``, in pieces of 1 MiB, digest unchecked.
 
         ``check_layout`` comes first (``KeyError`` otherwise). Raises ``Incomplete``, ``UnreadableMedium``.
         """
         name = blob_member(blob.sha256)
-        offset = self._contents[name]
-        end = offset + blob.size_bytes
-        while offset < end:
-            piece = self._read(offset, min(PIECE_BYTES, end - offset))
+        offset = self._contents[name] + start
+        stop = self._contents[name] + (blob.size_bytes if end is None else end)
+        while offset < stop:
+            piece = self._file.read(offset, min(PIECE_BYTES, stop - offset))
             if not piece:
-                raise self._cut(name, end + padding_bytes(blob.size_bytes))
+                raise self._cut(name, stop + padding_bytes(blob.size_bytes))
             yield piece
             offset += len(piece)
-        self._check_zeros(end, padding_bytes(blob.size_bytes), name)
+
+    @contextmanager
+    def _passing_over(self) -> Iterator[None]:
+        try:
+            yield
+        except UnreadableMedium as error:
+            if self._file.gone:
+                raise
+            self.unread_frames.append(error)
 
     # --- the head ---------------------------------------------------------------------------------------
 
+    def _read_roots(self) -> tuple[tuple[bytes, ...], int]:
+        """Return the roots and where the targets begin; read once."""
+        if self._roots is None:
+            start = self._format_line()
+            roots: list[bytes] = []
+            while (found := self._sized(start, self._due(len(roots))))[0] != TARGETS_MEMBER:
+                envelope, start = self._member(start, *found)
+                roots.append(envelope)
+            self._roots = tuple(roots), start
+        return self._roots
+
     def _read_head(self) -> Head:
-        start = self._format_line()
-        roots: list[bytes] = []
-        while True:
-            due = self._due(len(roots))
-            name, envelope, end = self._envelope(start, due)
-            if name == TARGETS_MEMBER:
-                break
-            roots.append(envelope)
-            start = end
+        roots, start = self._read_roots()
+        envelope, end = self._member(start, *self._sized(start, [TARGETS_MEMBER]))
         size = room_bytes(envelope)
         if size < 0:
-            raise Untrusted(text("the signatures are larger than allowed"), where=TARGETS_MEMBER)
+            raise Untrusted(
+                text("the signatures are larger than allowed"), where=TARGETS_MEMBER, remedy=RIGHT_BUNDLE
+            )
         room, end = self._member(end, ROOM_MEMBER, size)
         if any(room):
             raise Tampered(text("bytes that must be zero are not"), where=ROOM_MEMBER, remedy=_COPY_AGAIN)
-        return Head(Envelopes(tuple(roots), envelope), start, end)
+        return Head(Envelopes(roots, envelope), start, end)
 
     @staticmethod
     def _due(roots: int) -> list[str]:
@@ -199,28 +223,28 @@ class Carrier:
         return [*due, TARGETS_MEMBER] if roots else due
 
     def _format_line(self) -> int:
-        block = self._read(0, BLOCK_BYTES)
+        block = self._file.read(0, BLOCK_BYTES)
         right = member_header(FORMAT_MEMBER, len(format_line()))
         if len(block) < BLOCK_BYTES and right.startswith(block):
             raise self._cut(FORMAT_MEMBER, BLOCK_BYTES)
         size = _size_in(block)
         # Another format's line may be longer than ours; no format's needs more than a block.
         if size is None or size > BLOCK_BYTES or block != member_header(FORMAT_MEMBER, size):
-            raise Untrusted(text("this file is not a Banip bundle"), where=self.path)
+            raise not_a_bundle(self.path)
         line, end = self._member(0, FORMAT_MEMBER, size)
         check_format_line(line)
         if line != format_line():
-            raise Untrusted(text("this file is not a Banip bundle"), where=self.path)
+            raise not_a_bundle(self.path)
         return end
 
-    def _envelope(self, offset: int, due: list[str]) -> tuple[str, bytes, int]:
-        """Read a member whose size only its header tells; its name must be one of those due."""
-        block = self._read(offset, BLOCK_BYTES)
+    def _sized(self, offset: int, due: list[str]) -> tuple[str, int]:
+        """Return name and size of a member whose size only its header tells; it must be one of those due."""
+        block = self._file.read(offset, BLOCK_BYTES)
         size = _size_in(block)
         if size is not None and size <= ENVELOPE_MAX_BYTES:
             for name in due:
                 if block == member_header(name, size):
-                    return (name, *self._member(offset, name, size))
+                    return name, size
         raise self._explain(block, due[0], _HEAD_ORDER, offset + BLOCK_BYTES)
 
     # --- members ----------------------------------------------------------------------------------------
@@ -231,26 +255,26 @@ class Carrier:
         start = offset + len(header)
         end = start + _padded(size)
         self._check_header(offset, header, name, _HEAD_ORDER, end)
-        content = self._read(start, size)
+        content = self._file.read(start, size)
         if len(content) < size:
             raise self._cut(name, end)
         self._check_zeros(start + size, padding_bytes(size), name)
         return content, end
 
     def _check_header(self, offset: int, header: bytes, name: str, order: Sequence[str], end: int) -> None:
-        seen = self._read(offset, len(header))
+        seen = self._file.read(offset, len(header))
         if seen != header:
             raise self._explain(seen, name, order, end)
 
     def _check_zeros(self, offset: int, count: int, name: str, end: int = 0) -> None:
-        seen = self._read(offset, count)
+        seen = self._file.read(offset, count)
         if len(seen) < count:
             raise self._cut(name, max(end, offset + count))
         if any(seen):
             raise Tampered(text("bytes that must be zero are not"), where=name, remedy=_COPY_AGAIN)
 
     def _check_end(self, offset: int, total: int) -> None:
-        seen = self._read(offset, len(END_OF_CARRIER))
+        seen = self._file.read(offset, len(END_OF_CARRIER))
         if self.size_bytes > total or _name_in(seen) not in {None, _END}:
             raise Tampered(
                 text("the bundle has more in it than was signed"),
@@ -300,22 +324,6 @@ class Carrier:
             remedy=_COPY_AGAIN,
         )
 
-    def _read(self, offset: int, count: int) -> bytes:
-        """Read ``count`` bytes, fewer only at the end of the file."""
-        pieces: list[bytes] = []
-        while count > 0:
-            try:
-                piece = os.pread(self._descriptor, count, offset)
-            except OSError as error:
-                raise _unreadable(self.path, offset, error) from error
-            if not piece:
-                break
-            pieces.append(piece)
-            offset += len(piece)
-            count -= len(piece)
-            self.bytes_read += len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
 
 _COPY_AGAIN = text("copy the bundle again from the machine that built it")
 _NAMES_SHOWN = 5
@@ -353,12 +361,3 @@ def _absent(due: str, found: str | None, order: Sequence[str]) -> list[str]:
     if found is None or not found.startswith("root/"):  # how many roots there were to be, nobody can tell
         absent = [name for name in absent if name == due == root_member(1) or not name.startswith("root/")]
     return list(absent)
-
-
-def _unreadable(path: Path, offset: int, error: OSError) -> UnreadableMedium:
-    return UnreadableMedium(
-        text("the medium does not give its bytes"),
-        where=text("{path}, byte {offset}", path=path, offset=offset),
-        seen=error.strerror,
-        remedy=text("try another port, then copy the bundle to another medium"),
-    )

@@ -37,13 +37,17 @@ class FolderSource:
 
     def envelopes(self) -> Envelopes:
         """Return the root chain and the targets envelope."""
+        return Envelopes(self.roots(), self._read("targets.json"))
+
+    def roots(self) -> tuple[bytes, ...]:
+        """Return the root chain alone, which proves itself."""
         roots = []
         for version in range(1, ROOTS_MAX + 1):
             path = self.folder / f"{version}.root.json"
             if not path.is_file():
                 break
             roots.append(path.read_bytes())
-        return Envelopes(tuple(roots), self._read("targets.json"))
+        return tuple(roots)
 
     def target(self, name: str, length: int) -> bytes:
         """Return release.json or chunks.bin; ``verify`` checks its length and digest."""

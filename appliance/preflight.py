@@ -8,10 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from appliance.clock import EARLIEST
 from appliance.text import Text, text
 from appliance.versions import compare_versions, lacking
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from appliance.facts import Facts
     from appliance.format import Release, Tolerated
 
@@ -52,10 +55,13 @@ class Finding:
         )
 
 
-def examine(release: Release, facts: Facts, needs_bytes: int) -> tuple[Finding, ...]:
+def examine(
+    release: Release, facts: Facts, needs_bytes: int, newest_built: datetime | None = None
+) -> tuple[Finding, ...]:
     """Return one finding or more for each check, in a fixed order.
 
     ``needs_bytes``: what this install still writes under Banip's root (missing blobs, new environments).
+    ``newest_built``: the newest signed build time that this server has accepted.
     """
     return (
         _os(release, facts),
@@ -70,7 +76,7 @@ def examine(release: Release, facts: Facts, needs_bytes: int) -> tuple[Finding, 
         _packages(release, facts),
         _images(release, facts),
         _grade(release, facts),
-        _clock(release, facts),
+        _clock(release, facts, newest_built),
         *(_package(tolerated, release, facts) for tolerated in release.tolerates),
     )
 
@@ -250,15 +256,24 @@ def _grade(release: Release, facts: Facts) -> Finding:
     )
 
 
-def _clock(release: Release, facts: Facts) -> Finding:
-    right = facts.system_time is not None and facts.system_time >= release.built
+def _clock(release: Release, facts: Facts, newest_built: datetime | None) -> Finding:
+    """Ask for a clock that is not behind what was signed; one before 1980 fails whoever packs ZIP files."""
+    signed, seen = max(filter(None, (release.built, newest_built))), facts.system_time
+    level: Level = "ok" if seen is not None and seen >= signed else "warn"
+    if seen is not None and seen < EARLIEST:
+        level = "block"
     return Finding(
         "clock",
-        "ok" if right else "warn",
-        text("the clock is not before the time at which the release was built"),
-        text("{time} or later", time=release.built.isoformat()),
-        _UNREAD if facts.system_time is None else facts.system_time.isoformat(),
-        None if right else text("set the clock and replace the battery of the real-time clock"),
+        level,
+        text("the clock is not before the newest signed build time"),
+        text("{time} or later", time=signed.isoformat()),
+        _UNREAD if seen is None else seen.isoformat(),
+        None
+        if level == "ok"
+        else text(
+            "give install or upgrade the option --set-clock, or set the clock by hand (date -s); then "
+            "replace the battery of the real-time clock"
+        ),
     )
 
 

@@ -11,10 +11,11 @@ import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from appliance.chain import name_of
+from appliance.clock import SYSTEM_CLOCK
 from appliance.durable import (
     make_folder,
     remove_file,
@@ -23,7 +24,7 @@ from appliance.durable import (
     sync_file_system,
     write_file,
 )
-from appliance.errors import BanipError, Incomplete, Tampered, Untrusted
+from appliance.errors import BanipError, Incomplete, Tampered, UnfitServer, Untrusted
 from appliance.format import (
     RELEASE_TARGET,
     Value,
@@ -43,6 +44,7 @@ from appliance.verify import Floor, verify
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from appliance.clock import Clock
     from appliance.format import Release
     from appliance.verify import Trust, TrustedBundle
 
@@ -50,6 +52,8 @@ DEFAULT_ROOT = Path("/var/lib/banip")
 #: In a release folder: it was good once. Only then its metadata counts for the floor.
 GOOD = "good"
 COMMAND_LINK = Path("/usr/local/sbin/appliance")
+#: Whose key the command uses when it asks the API of its own server.
+OPERATOR = "operator"
 
 
 class Installed(Value, frozen=True):
@@ -62,9 +66,10 @@ class Installed(Value, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where everything is under one root."""
+    """Where everything is under one root, and which clock is believed there."""
 
     root: Path = DEFAULT_ROOT
+    clock: Clock = SYSTEM_CLOCK
 
     @property
     def store(self) -> Store:
@@ -74,7 +79,7 @@ class Server:
     @property
     def state(self) -> State:
         """Trust, counters, journal and lock."""
-        return State(self.root)
+        return State(self.root, self.clock.now)
 
     @property
     def environments(self) -> Path:
@@ -289,15 +294,16 @@ def _write_command(path: Path, server: Server, release: Release) -> None:
 def load(server: Server, release_id: str, trust: Trust) -> TrustedBundle:
     """Return an installed release as proof, judged again under the newest root that it came with.
 
-    Freshness, expiry and revocation are not asked again: what is installed may be returned to. Its root is
-    taken from this server's state, so a folder proves nothing by itself.
+    Freshness, expiry and revocation are not asked again: what is installed may be returned to, also where
+    another first root is trusted by now. Its root is taken from this server's state, so a folder proves
+    nothing by itself.
     """
     source = FolderSource(server.folder(release_id) / "metadata")
-    accepted = server.state.root(len(source.envelopes().roots))
+    root = _accepted_root(server, source.envelopes().roots) or trust.root
     bundle = verify(
         source,
-        replace(trust, root=accepted or trust.root, floor=None),
-        reference_time=datetime.now(timezone.utc),
+        replace(trust, root=root, older=(), floor=None),
+        reference_time=server.clock.now(),
         accept_expired=release_id,
     )
     if bundle.release.id != release_id:
@@ -311,6 +317,14 @@ def load(server: Server, release_id: str, trust: Trust) -> TrustedBundle:
     return bundle
 
 
+def _accepted_root(server: Server, carried: tuple[bytes, ...]) -> bytes | None:
+    """Return the root of state under which a release came in: of the chain in force, or of a former one."""
+    former = server.state.former(name_of(carried[0])) if carried else None
+    if former is not None:
+        return former.root(len(carried)) or former.newest()
+    return server.state.chain.root(len(carried))
+
+
 def release_ids(server: Server) -> Iterator[str]:
     """Yield the ids of the complete release folders."""
     if server.releases.is_dir():
@@ -320,12 +334,13 @@ def release_ids(server: Server) -> Iterator[str]:
 def kept_bundles(server: Server, trust: Trust) -> tuple[TrustedBundle, ...]:
     """Return what the release folders' own signed metadata proves.
 
-    A damaged folder proves nothing and is passed over, or nobody could repair or remove it; the floor that it
-    stood for is in ``state`` as well.
+    A damaged folder proves nothing and is passed over, or nobody could repair or remove it, and so is one
+    that a newer appliance left in a format unknown to this one; the floor that it stood for is in ``state``
+    as well.
     """
     found = []
     for release_id in release_ids(server):
-        with suppress(Incomplete, Tampered, Untrusted):
+        with suppress(Incomplete, Tampered, UnfitServer, Untrusted):
             found.append(load(server, release_id, trust))
     return tuple(found)
 
@@ -356,13 +371,16 @@ def role_variables(server: Server, release: Release, site: Mapping[str, Any]) ->
 
 
 def good_bundles(server: Server, trust: Trust) -> tuple[TrustedBundle, ...]:
-    """Return the kept releases that were marked good: they prove the floor where ``state`` is lost.
+    """Return the kept releases that were marked good: they prove the floor where ``state`` is lost."""
+    return tuple(one for one in kept_bundles(server, trust) if is_good(server, one))
+
+
+def is_good(server: Server, bundle: TrustedBundle) -> bool:
+    """Tell whether a kept release was ever marked good.
 
     One that failed must not count, or its number would shut out the repaired release before it.
     """
-    return tuple(
-        one for one in kept_bundles(server, trust) if (server.folder(one.release.id) / GOOD).exists()
-    )
+    return (server.folder(bundle.release.id) / GOOD).exists()
 
 
 def floor_of(bundle: TrustedBundle) -> Floor:

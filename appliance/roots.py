@@ -15,6 +15,8 @@ from tuf.api._payload import Root, Targets
 
 from appliance.errors import Incomplete, Untrusted
 from appliance.format import (
+    BUILD_AGAIN,
+    RIGHT_BUNDLE,
     ROOTS_MAX,
     canonical_json,
     envelope_from_bytes,
@@ -34,10 +36,10 @@ if TYPE_CHECKING:
 
 KEY_TYPE = "ecdsa"
 KEY_SCHEME = "ecdsa-sha2-nistp256"
-RIGHT_BUNDLE = text("compare the bundle with the paper that came with it")
 _SIGNING_ROLES = (Root.type, Targets.type)
 _UNUSED_ROLES = ("snapshot", "timestamp")
 _TRUSTED_ROOT = "trusted root"
+_REASON_CHARACTERS = 500
 _Metadata = TypeVar("_Metadata", Root, Targets)
 
 
@@ -48,7 +50,9 @@ def open_envelope(raw: bytes, where: str) -> SimpleEnvelope[Any]:
     """Parse an envelope, and only the envelope; ``Untrusted`` for any other spelling of it."""
     envelope = envelope_from_bytes(raw, where)
     if envelope_to_bytes(envelope) != raw:
-        raise Untrusted(text("the signed envelope is not in canonical form"), where=where)
+        raise Untrusted(
+            text("the signed envelope is not in canonical form"), where=where, remedy=RIGHT_BUNDLE
+        )
     return envelope
 
 
@@ -60,57 +64,95 @@ def trusted_root(raw: bytes) -> Root:
     envelope = open_envelope(raw, _TRUSTED_ROOT)
     root = parse_signed(envelope, Root, _TRUSTED_ROOT)
     check_root(root)
-    _check_own_signatures(root, envelope, _TRUSTED_ROOT)
+    _check_own_signatures(root, None, envelope, _TRUSTED_ROOT)
     return root
 
 
-def follow_roots(carried: tuple[bytes, ...], trusted: bytes) -> tuple[Root, tuple[bytes, ...]]:
+def follow_roots(
+    carried: tuple[bytes, ...], trusted: bytes, older: tuple[bytes, ...] = ()
+) -> tuple[Root, tuple[bytes, ...]]:
     """Go from the trusted root to the newest one carried; return it, and the envelopes that are new.
 
-    The new roots hold whatever becomes of the rest of the bundle: a revocation counts at once.
+    ``older``: the roots 1.. that were trusted here before, as far as they are known. The new roots hold
+    whatever becomes of the rest of the bundle: a revocation counts at once.
     """
     root = trusted_root(trusted)
     start = root.version
-    if not carried:
-        raise Incomplete(text("the bundle carries no root metadata"), where=root_member(1))
-    if len(carried) > ROOTS_MAX:
-        raise Untrusted(text("the bundle carries more roots than allowed"), expected=ROOTS_MAX)
-    if len(carried) < start:
-        # No signature says how many roots travel: one that was left out must not look like an older chain.
-        raise Incomplete(
-            text("the bundle carries fewer roots than this server knows"),
-            expected=start,
-            seen=len(carried),
-            remedy=text("have the bundle built again with every root, and carry that one in"),
-        )
-    for version, raw in enumerate(carried, start=1):
+    _check_count(carried, start)
+    before = _check_older(carried[: start - 1], older[: start - 1])
+    for version, raw in enumerate(carried[start - 1 :], start=start):
         where = root_member(version)
         envelope = open_envelope(raw, where)
         if version == start:
-            _check_unchanged(root, envelope, open_envelope(trusted, _TRUSTED_ROOT), where)
-        elif version > start:
+            _check_unchanged(envelope, open_envelope(trusted, _TRUSTED_ROOT), where)
+            _check_own_signatures(root, before, envelope, where)
+        else:
             root = _next_root(root, envelope, where)
     return root, carried[start:]
 
 
-def _check_unchanged(
-    root: Root, envelope: SimpleEnvelope[Any], trusted: SimpleEnvelope[Any], where: str
-) -> None:
-    if envelope.payload != trusted.payload:
+def _check_count(carried: tuple[bytes, ...], known: int) -> None:
+    if not carried:
+        raise Incomplete(
+            text("the bundle carries no root metadata"), where=root_member(1), remedy=RIGHT_BUNDLE
+        )
+    if len(carried) > ROOTS_MAX:
         raise Untrusted(
-            text("the bundle carries another root of the version that this server trusts"),
-            where=where,
-            expected=sha256_hex(trusted.payload),
-            seen=sha256_hex(envelope.payload),
+            text("the bundle carries more roots than allowed"),
+            where=root_member(ROOTS_MAX + 1),
+            expected=ROOTS_MAX,
             remedy=RIGHT_BUNDLE,
         )
-    _check_own_signatures(root, envelope, where)
+    if len(carried) < known:
+        # No signature says how many roots travel: one that was left out must not look like an older chain.
+        raise Incomplete(
+            text("the bundle carries fewer roots than this server knows"),
+            where=root_member(len(carried) + 1),
+            expected=known,
+            seen=len(carried),
+            remedy=text("have the bundle built again with every root, and carry that one in"),
+        )
 
 
-def _check_own_signatures(root: Root, envelope: SimpleEnvelope[Any], where: str) -> None:
+def _check_older(carried: tuple[bytes, ...], known: tuple[bytes, ...]) -> Root | None:
+    """Hold the roots before the trusted one to what was trusted here; return the last, where it is known.
+
+    They decide nothing any more, but nothing that nobody signed may ride along in their place either.
+    """
+    for version, raw in enumerate(carried, start=1):
+        open_envelope(raw, root_member(version))
+    for version, (raw, held) in enumerate(zip(carried, known, strict=False), start=1):
+        if raw != held:
+            raise _another_root(root_member(version), held, raw)
+    return trusted_root(known[-1]) if known and len(known) == len(carried) else None
+
+
+def _check_unchanged(envelope: SimpleEnvelope[Any], trusted: SimpleEnvelope[Any], where: str) -> None:
+    if envelope.payload != trusted.payload:
+        raise _another_root(where, trusted.payload, envelope.payload)
+
+
+def _another_root(where: str, expected: bytes, seen: bytes) -> Untrusted:
+    return Untrusted(
+        text("the bundle carries another root of the version that this server trusts"),
+        where=where,
+        expected=sha256_hex(expected),
+        seen=sha256_hex(seen),
+        remedy=text(
+            "compare the bundle with its paper; where that announces new root keys, copy its "
+            "appliance.pyz and run: python3 -I appliance.pyz adopt"
+        ),
+    )
+
+
+def _check_own_signatures(root: Root, before: Root | None, envelope: SimpleEnvelope[Any], where: str) -> None:
+    """Check the signatures on a root, and those of the root before it, which is not always at hand."""
     check_signatures(root, Root.type, envelope, where)
-    if root.version == 1:  # a later one is also signed by the root before it, which is not at hand here
-        refuse_strangers(envelope, key_ids(root, Root.type), where)
+    if before is not None:
+        check_signatures(before, Root.type, envelope, where)
+    if before is not None or root.version == 1:
+        known = key_ids(before, Root.type) if before is not None else frozenset[str]()
+        refuse_strangers(envelope, known | key_ids(root, Root.type), where)
 
 
 def _next_root(old: Root, envelope: SimpleEnvelope[Any], where: str) -> Root:
@@ -118,7 +160,10 @@ def _next_root(old: Root, envelope: SimpleEnvelope[Any], where: str) -> Root:
     new = parse_signed(envelope, Root, where)
     if new.version > old.version + 1:
         raise Incomplete(
-            text("root version {version} is missing", version=old.version + 1), where=where, seen=new.version
+            text("root version {version} is missing", version=old.version + 1),
+            where=where,
+            seen=new.version,
+            remedy=BUILD_AGAIN,
         )
     if new.version != old.version + 1:
         raise Untrusted(
@@ -126,6 +171,7 @@ def _next_root(old: Root, envelope: SimpleEnvelope[Any], where: str) -> Root:
             where=where,
             expected=old.version + 1,
             seen=new.version,
+            remedy=BUILD_AGAIN,
         )
     check_root(new)
     check_signatures(new, Root.type, envelope, where)
@@ -157,7 +203,7 @@ def check_root(root: Root) -> None:
         raise Untrusted(
             text("the keys of the root metadata are not acceptable"),
             where=root_member(root.version),
-            seen=error,
+            seen=str(error)[:_REASON_CHARACTERS],
             remedy=text("have the root made again with: build.py keys"),
         ) from error
 
@@ -214,9 +260,14 @@ def parse_signed(envelope: SimpleEnvelope[Any], kind: type[_Metadata], where: st
         signed = kind.from_dict(payload)
         canonical = canonical_json(signed.to_dict())
     except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
-        raise Untrusted(text("the signed metadata is malformed"), where=where, seen=repr(error)) from error
+        raise Untrusted(
+            text("the signed metadata is malformed"),
+            where=where,
+            seen=repr(error)[:_REASON_CHARACTERS],
+            remedy=BUILD_AGAIN,
+        ) from error
     if canonical != envelope.payload:
-        raise Untrusted(text("the signed metadata is not in canonical form"), where=where)
+        raise Untrusted(text("the signed metadata is not in canonical form"), where=where, remedy=BUILD_AGAIN)
     return signed
 
 
@@ -225,7 +276,9 @@ def check_signatures(root: Root, role: str, envelope: SimpleEnvelope[Any], where
     result = root.get_verification_result(role, envelope.pae(), envelope.signatures)
     bad = sorted(envelope.signatures.keys() & result.unsigned.keys())
     if bad:
-        raise Untrusted(text("a signature does not fit what it signs"), where=where, seen=bad[0])
+        raise Untrusted(
+            text("a signature does not fit what it signs"), where=where, seen=bad[0], remedy=RIGHT_BUNDLE
+        )
     if not result.verified:
         raise Untrusted(
             text("too few of the trusted keys have signed"),

@@ -2,42 +2,89 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from appliance.errors import BanipError, Tampered, UnfitServer, Untrusted
+from appliance.chain import name_of, root_version
+from appliance.chunks import Progress, Tally, chunks_of, judge, refusal
+from appliance.errors import BadInput, BanipError, Expired, UnfitServer
 from appliance.facts import read_facts
+from appliance.intake import import_bundle
 from appliance.media import open_carrier
 from appliance.operation import Operator
 from appliance.preflight import examine, written_bytes
-from appliance.release import floor_of, good_bundles, installed
+from appliance.progress import bar_of_progress, lines_of_progress
+from appliance.roots import follow_roots
 from appliance.site import read_site
-from appliance.state import reference_time, utc_now
-from appliance.store import Progress, import_bundle
+from appliance.standing import (
+    TRUST_REPLACED,
+    advanced,
+    read_standing,
+    replaced_by,
+    require_consent,
+    would_replace,
+)
 from appliance.text import Event, text
-from appliance.verify import first_trust, verify
+from appliance.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
     from pathlib import Path
 
+    from appliance.chunks import Fault
     from appliance.format import Release
+    from appliance.intake import Resumed
     from appliance.media import Carrier
     from appliance.preflight import Finding
     from appliance.release import Server
+    from appliance.standing import Standing
     from appliance.state import FirstContact, Lock
     from appliance.text import Language, Text
     from appliance.verify import Trust, TrustedBundle
 
 
+_ASK_FOR = text(
+    "what is in the store stays and is not read again: give another copy with --repair, or ask the sender "
+    "for exactly these blobs, then run the same command again"
+)
+
+
+def _no_copy(path: Path, wanted: Release, seen: Release) -> BadInput:
+    return BadInput(
+        text("the other copy is not a copy of this bundle"),
+        where=path,
+        expected=wanted.id,
+        seen=seen.id,
+        remedy=text("give --repair another copy of the very same bundle"),
+    )
+
+
+def _read_from_medium(percent: int) -> Text:
+    return text("read {percent} % from the medium", percent=percent)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a person says with a bundle that is to be taken in; ``others`` are copies of it."""
+
+    bundle: Path
+    accept_expired: str | None = None
+    others: tuple[Path, ...] = ()
+    recheck: bool = False
+    set_clock: bool = False
+
+
 @dataclass
 class Session:
-    """What one call of the command line has: the server, its voice, and what first contact brought."""
+    """What one call of the command line has: the server, its voice, and what first contact brought.
+
+    ``ask`` puts a question to the person at the terminal; None where there is nobody.
+    """
 
     server: Server
     as_json: bool
@@ -45,6 +92,8 @@ class Session:
     first_contact: FirstContact | None
     write: Callable[[str], None]
     write_aside: Callable[[str], None]
+    ask: Callable[[str], str] | None = None
+    _standing: Standing | None = field(default=None, init=False)
 
     def say(self, event: Event) -> None:
         """Show an event: a line for a person, or one JSON object a line."""
@@ -72,69 +121,174 @@ class Session:
 
     # --- Trust -----------------------------------------------------------------------------------------
 
-    def trust(self) -> Trust:
-        """Return whom this server trusts, with the floor that state and release folders prove.
+    def standing(self) -> Standing:
+        """Return what this server goes by; release folders are judged once a command.
 
         On first contact that is what ``appliance.pyz`` brought, whose digest a person compared.
         """
-        trust = self.server.state.trust()
-        if trust is None and self.first_contact is not None:
-            first = self.first_contact
-            trust = first_trust(first.root, first.product, first.site)
-        if trust is None:
-            raise Untrusted(
-                text("this server does not trust anybody yet"),
-                where=self.server.state.folder,
-                remedy=text("run appliance.pyz, after comparing its SHA-256 with the paper"),
-            )
-        kept = map(floor_of, good_bundles(self.server, trust))
-        floors = [*kept, *([trust.floor] if trust.floor else [])]
-        now = None
-        with suppress(Tampered):  # a damaged record proves nothing; who needs it says so
-            now = installed(self.server)
-        return replace(
-            trust,
-            floor=max(floors, key=lambda floor: floor.counter, default=None),
-            installed_sha256=now.release_sha256 if now else None,
-        )
+        if self._standing is None:
+            self._standing = read_standing(self.server, self.first_contact)
+        return self._standing
+
+    def trust(self) -> Trust:
+        """Return whom this server trusts, with the floor that state and release folders prove."""
+        return self.standing().trust
 
     @contextmanager
     def judged(self, path: Path, accept_expired: str | None) -> Iterator[tuple[TrustedBundle, Carrier]]:
         """Open a bundle and judge it: signatures, binding, freshness, layout. Nothing is written."""
-        trust = self.trust()
-        built = [one.release.built for one in good_bundles(self.server, trust)]
-        now = reference_time(utc_now(), max(built, default=None))
         with open_carrier(path) as carrier:
-            bundle = verify(carrier, trust, reference_time=now, accept_expired=accept_expired)
-            carrier.check_layout(bundle.release)
-            yield bundle, carrier
+            yield self._judge(carrier, accept_expired), carrier
+
+    @contextmanager
+    def taken(self, order: Order) -> Iterator[tuple[TrustedBundle, Carrier, tuple[Carrier, ...], Lock]]:
+        """Accept a bundle that is to be taken in, and open the other copies that may help."""
+        with self.accepted(order.bundle, order.accept_expired) as (bundle, carrier, lock):
+            typed = bundle.release.id if bundle.expired else order.accept_expired  # one answer is enough
+            with self.copies(order.others, bundle, typed) as copies:
+                yield bundle, carrier, copies, lock
 
     @contextmanager
     def accepted(
         self, path: Path, accept_expired: str | None
     ) -> Iterator[tuple[TrustedBundle, Carrier, Lock]]:
-        """Judge a bundle under the lock; a refusal leaves one journal line and nothing else."""
+        """Judge a bundle under the lock; a refusal leaves one journal line, and newer roots that it had."""
         with self.server.state.lock() as lock, ExitStack() as opened:
+            self._standing = None  # what was read without the lock may be out of date
             try:
-                bundle, carrier = opened.enter_context(self.judged(path, accept_expired))
+                carrier = opened.enter_context(open_carrier(path))
+                self._accept_roots(path, carrier)
+                bundle = self._judge(carrier, accept_expired)
             except BanipError as refusal:
                 self.server.state.journal.append("refused", bundle=path.name, **refusal.as_json())
                 raise
-            self._adopt(bundle)
+            self._accept(bundle)
             yield bundle, carrier, lock
 
-    def _adopt(self, bundle: TrustedBundle) -> None:
-        state = self.server.state
-        if state.trust() is None and self.first_contact is not None:
+    def _judge(self, carrier: Carrier, accept_expired: str | None) -> TrustedBundle:
+        standing = self.standing()
+        now = standing.reference_time(self.server.clock.now())
+        try:
+            bundle = verify(carrier, standing.trust, reference_time=now, accept_expired=accept_expired)
+        except Expired as refusal:
+            typed = self._asked(
+                refusal, text("to accept it all the same, type the id of the release; nothing else: stop")
+            )
+            if not typed:
+                raise
+            bundle = verify(carrier, standing.trust, reference_time=now, accept_expired=typed)
+        carrier.check_layout(bundle.release)
+        return bundle
+
+    def _asked(self, reason: BanipError, question: Text) -> str | None:
+        """Show why, and ask; None where nobody is there, or nobody answers."""
+        if self.ask is None:
+            return None
+        for line in reason.lines(self.language):
+            self.write_aside(line)
+        return self.ask(question.render(self.language)).strip() or None
+
+    def _accept_roots(self, path: Path, carrier: Carrier) -> None:
+        """Store the newer roots of a carrier before the rest is judged: a revocation counts at once.
+
+        The chain counts as a whole or not at all. On first contact nothing is remembered before a bundle was
+        accepted.
+        """
+        self._recover_roots()
+        standing = self.standing()
+        _, new = follow_roots(carrier.roots(), standing.trust.root, standing.trust.older)
+        if new and standing.adopted:
+            self._store_roots(new, "roots-accepted", bundle=path.name)
+
+    def _recover_roots(self) -> None:
+        standing = self.standing()
+        if standing.recovered and standing.adopted:
+            self._store_roots(standing.recovered, "roots-recovered")
+
+    def _store_roots(self, roots: tuple[bytes, ...], event: str, **facts: object) -> None:
+        standing, state = self.standing(), self.server.state
+        state.accept_roots(roots)
+        state.journal.append(event, versions=[root_version(root) for root in roots], **facts)
+        self._standing = replace(standing, recovered=(), trust=advanced(standing.trust, roots))
+
+    def _accept(self, bundle: TrustedBundle) -> None:
+        standing, state = self.standing(), self.server.state
+        if not standing.adopted and self.first_contact is not None:
             state.adopt(self.first_contact)
-        state.accept_roots(bundle.new_roots)
+            state.accept_roots((*standing.recovered, *bundle.new_roots))
+            trust = advanced(standing.trust, bundle.new_roots)
+            self._standing = replace(standing, adopted=True, recovered=(), trust=trust)
         if bundle.expired:
             state.journal.append("expired-accepted", release=bundle.release.id)
+
+    def adopt(self, first: FirstContact, typed: str | None) -> str | None:
+        """Trust this first root from now on; return the name of the one that it replaced, or None.
+
+        ``typed``: the digits by which a person agrees to that. Raises ``Untrusted``, ``BadInput``.
+        """
+        state = self.server.state
+        with state.lock():
+            state.journal.set_aside_if_damaged()
+            former = replaced_by(self.server, first)
+            facts = {"product": first.product, "site": first.site, "root": name_of(first.root)}
+            if former is not None:
+                self._consent(former, first, typed)
+                state.journal.append(TRUST_REPLACED, former=former, **facts)
+            state.adopt(first)
+            state.journal.append("adopted", **facts)
+            self._standing = None
+            self._recover_roots()
+        return former
+
+    def _consent(self, former: str, first: FirstContact, typed: str | None) -> None:
+        if typed is None:
+            question = text("type the first digits of the new first root's SHA-256, from the paper")
+            typed = self._asked(would_replace(former), question)
+        try:
+            require_consent(former, first, typed)
+        except BanipError as refusal:
+            self.server.state.journal.append("refused", command="adopt", **refusal.as_json())
+            raise
+
+    # --- The server ------------------------------------------------------------------------------------
+
+    def mind_clock(self, release: Release, *, set_clock: bool) -> None:
+        """Compare the clock with the newest signed build time; set it to that where a person says so.
+
+        It only ever goes forward here: that a clock runs ahead, nothing signed can tell.
+        """
+        signed, now = self._signed_time(release), self.server.clock.now()
+        if now >= signed:
+            return
+        behind = text(
+            "the clock says {seen}, and the newest signed build time is {signed}",
+            seen=now.isoformat(timespec="seconds"),
+            signed=signed.isoformat(),
+        )
+        if not (set_clock or self._agreed(behind)):
+            self.say(Event("clock", behind, {"seen": now.isoformat(), "signed": signed.isoformat()}))
+            return
+        hardware = self.server.clock.set(signed)
+        facts = {"seen": now.isoformat(), "set": signed.isoformat(), "hardware": hardware}
+        self.server.state.journal.append("clock-set", **facts)
+        words = text("the clock is set to {time}; set the exact time by hand", time=signed.isoformat())
+        self.say(Event("clock-set", words, facts))
+
+    def _agreed(self, behind: Text) -> bool:
+        if self.ask is None:
+            return False
+        self.write_aside(behind.render(self.language))
+        question = text("set the clock to that time? yes, or anything else for no").render(self.language)
+        return self.ask(question).strip().lower() in {"yes", "y", "예", "네"}
+
+    def _signed_time(self, release: Release) -> datetime:
+        return max(filter(None, (release.built, self.standing().newest_built)))
 
     def findings(self, release: Release) -> tuple[Finding, ...]:
         """Return what the preflight says of this server and the release."""
         needs = self.server.store.needs_bytes(release.blobs) + written_bytes(release)
-        return examine(release, read_facts(self.server.root), needs)
+        facts = replace(read_facts(self.server.root), system_time=self.server.clock.now())
+        return examine(release, facts, needs, self.standing().newest_built)
 
     def require_fit(self, release: Release) -> None:
         """Refuse a server that cannot take the release, with every reason at once."""
@@ -150,66 +304,85 @@ class Session:
             )
 
     def check_content(self, bundle: TrustedBundle, carrier: Carrier) -> None:
-        """Read every blob from the medium and compare its digest with the signed one; write nothing."""
-        blobs = bundle.release.blobs
-        total, done = sum(blob.size_bytes for blob in blobs), 0
-        with self._progress(bundle) as progress:
-            for blob in blobs:
-                digest = hashlib.sha256()
-                for piece in carrier.blob(blob):
-                    digest.update(piece)
-                if digest.hexdigest() != blob.sha256:
-                    raise Tampered(
-                        text("a blob is not what was signed"),
-                        where=blob.sha256,
-                        seen=digest.hexdigest(),
-                        remedy=text("copy the bundle onto another medium and verify again"),
-                    )
-                done += blob.size_bytes
-                progress(Progress(blob.sha256, done, total))
+        """Read every blob from the medium on all cores and compare; write nothing.
 
-    def bring_in(self, bundle: TrustedBundle, carrier: Carrier) -> dict[str, int]:
-        """Read what is missing from the medium into the store, with progress."""
-        with self._progress(bundle) as progress:
-            receipt = import_bundle(bundle, carrier, self.server.store, progress)
-        facts = asdict(receipt)
-        self.server.state.journal.append("imported", release=bundle.release.id, **facts)
-        words = text("read {new} new blobs, {kept} were here", new=receipt.blobs_new, kept=receipt.blobs_kept)
-        self.say(Event("imported", words, facts))
-        return facts
+        Raises one error that names all that is wrong (``Tampered``) or unreadable (``UnreadableMedium``).
+        """
+        blobs = bundle.release.blobs
+        chunks = [chunk for blob in blobs for chunk in chunks_of(blob, bundle.chunks.of(blob.sha256))]
+        with self.progress(text("the release {id}", id=bundle.release.id)) as progress:
+            tally = Tally(sum(blob.size_bytes for blob in blobs), progress)
+            faults = judge(chunks, lambda one: carrier.blob(one.blob, one.start, one.end), tally)
+        if faults:
+            remedy = text("copy the bundle onto another medium and verify again")
+            raise refusal(faults, bundle.release, remedy)
+        if carrier.unread_frames:  # all content is whole, and the medium is not
+            raise carrier.unread_frames[0]
 
     @contextmanager
-    def _progress(self, bundle: TrustedBundle) -> Iterator[Callable[[Progress], None]]:
+    def copies(
+        self, paths: Iterable[Path], bundle: TrustedBundle, accept_expired: str | None
+    ) -> Iterator[tuple[Carrier, ...]]:
+        """Open other copies of a bundle, judged by the same rules; ``BadInput`` for another release."""
+        with ExitStack() as opened:
+            yield tuple(opened.enter_context(self._copy(path, bundle, accept_expired)) for path in paths)
+
+    @contextmanager
+    def _copy(self, path: Path, bundle: TrustedBundle, accept_expired: str | None) -> Iterator[Carrier]:
+        with ExitStack() as opened:
+            try:
+                other, carrier = opened.enter_context(self.judged(path, accept_expired))
+                if other.release_json != bundle.release_json:
+                    raise _no_copy(path, bundle.release, other.release)
+            except BanipError as refusal:
+                self.server.state.journal.append("refused", bundle=path.name, **refusal.as_json())
+                raise
+            yield carrier
+
+    def bring_in(
+        self,
+        bundle: TrustedBundle,
+        carrier: Carrier,
+        *,
+        copies: tuple[Carrier, ...] = (),
+        recheck: bool = False,
+    ) -> dict[str, int]:
+        """Read what is missing from the medium into the store, with progress; the journal keeps the receipt.
+
+        Raises one error that asks for exactly what no medium gave; the rest is in the store then.
+        """
+        with self.progress(text("the release {id}", id=bundle.release.id)) as progress:
+            receipt = import_bundle(
+                bundle, carrier, self.server.store, self._watch(progress), copies=copies, recheck=recheck
+            )
+        facts = receipt.counts()
+        event = "imported-in-part" if receipt.faults else "imported"
+        self.server.state.journal.append(event, release=bundle.release.id, **facts)
+        words = text("read {new} new blobs, {kept} were here", new=receipt.blobs_new, kept=receipt.blobs_kept)
+        self.say(Event("imported", words, facts))
+        if receipt.faults:
+            raise refusal(receipt.faults, bundle.release, _ASK_FOR)
+        return facts
+
+    def _watch(self, progress: Callable[[Progress], None]) -> Callable[[Progress | Resumed | Fault], None]:
+        def watch(told: Progress | Resumed | Fault) -> None:
+            if isinstance(told, Progress):
+                progress(told)
+            else:
+                self.say(told.event())
+
+        return watch
+
+    @contextmanager
+    def progress(
+        self, what: Text, words: Callable[[int], Text] = _read_from_medium
+    ) -> Iterator[Callable[[Progress], None]]:
+        """Show how far long work is: a bar on a terminal, ten lines elsewhere."""
         if self.as_json or not sys.stderr.isatty():
-            yield self._progress_lines()
-            return
-        from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
-        from rich.progress import (  # noqa: PLC0415 - as above
-            BarColumn,
-            DownloadColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-        from rich.progress import Progress as Bar  # noqa: PLC0415 - as above
-
-        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        with Bar(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(bundle.release.id)
-            yield lambda done: bar.update(task, completed=done.bytes_done, total=done.bytes_total)
-
-    def _progress_lines(self) -> Callable[[Progress], None]:
-        last = 0
-
-        def progress(done: Progress) -> None:
-            nonlocal last
-            percent = 100 * done.bytes_done // max(done.bytes_total, 1)
-            if percent >= last + 10:  # ten lines for any size: this may go to a log
-                last = percent - percent % 10
-                words = text("read {percent} % from the medium", percent=last)
-                facts = {"bytes_done": done.bytes_done, "bytes_total": done.bytes_total}
-                self.say(Event("import", words, facts))
-
-        return progress
+            yield lines_of_progress(lambda percent, facts: self.say(Event("import", words(percent), facts)))
+        else:
+            with bar_of_progress(what.render(self.language)) as progress:
+                yield progress
 
     def operator(self, trust: Trust, lock: Lock) -> Operator:
         """Return who carries out plans here."""

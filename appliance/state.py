@@ -1,45 +1,45 @@
 """What one server remembers: whom it trusts, how far it has come, who is working, and what was done.
 
 Layout under ``<root>/state`` (0700): ``lock``, ``binding.json``, ``roots/<N>.root.json``, ``counter.json``,
-``journal``. A damaged file is an error that names the remedy; nothing here is ever silently replaced.
+``journal``, and ``former/<SHA-256 of a first root>/<N>.root.json`` of whom it trusted before. A damaged file
+is an error that names the remedy; nothing here is ever silently replaced.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shlex
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from appliance.durable import make_folder, remove_file, sync_file_system, sync_folder, write_file
-from appliance.errors import AlreadyRunning, BadInput, BanipError, Tampered, Untrusted
-from appliance.format import (
-    Name,
-    Sha256,
-    Value,
-    canonical_json,
-    envelope_from_bytes,
-    strict_payload,
+from appliance.chain import (
+    ADOPT_AGAIN,
+    PRIVATE_FILE,
+    PRIVATE_FOLDER,
+    Chain,
+    damaged,
+    name_of,
+    root_version,
 )
+from appliance.clock import utc_now
+from appliance.durable import make_folder, remove_file, sync_file_system, write_file
+from appliance.errors import AlreadyRunning, BadInput, Tampered, Untrusted
+from appliance.format import Name, Sha256, Value, canonical_json
 from appliance.journal import Journal
 from appliance.text import text
 from appliance.verify import Floor, Trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
     from pathlib import Path
 
-_PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
-_ROOT_NAME = re.compile(r"([1-9][0-9]{0,5})\.root\.json")
-_ADOPT = text("compare the digest on the paper again, then run: python3 -I appliance.pyz adopt")
 _V = TypeVar("_V", bound=Value)
 
 
@@ -67,16 +67,6 @@ class Counter(Value, frozen=True):
     release_sha256: Sha256
 
 
-def utc_now() -> datetime:
-    """Read the clock; the rest of this module is handed it."""
-    return datetime.now(timezone.utc)
-
-
-def reference_time(rtc: datetime, newest_built: datetime | None) -> datetime:
-    """Return the time that freshness is judged by: a clock may be dead, but not before what it accepted."""
-    return rtc if newest_built is None else max(rtc, newest_built)
-
-
 # --- The lock ---------------------------------------------------------------------------------------------
 
 
@@ -97,7 +87,8 @@ class State:
     def __init__(self, root: Path, clock: Callable[[], datetime] = utc_now) -> None:
         self.folder = root / "state"
         self.journal = Journal(self.folder / "journal", clock)
-        self._roots = self.folder / "roots"
+        self.chain = Chain(self.folder / "roots")
+        self._former = self.folder / "former"
 
     @contextmanager
     def lock(self, command: str | None = None, inherited: int | None = None) -> Iterator[Lock]:
@@ -106,7 +97,7 @@ class State:
         The kernel frees it when the last process that holds the descriptor is gone, however it went.
         Raises ``AlreadyRunning`` naming the other run's pid and command.
         """
-        make_folder(self.folder, _PRIVATE_FOLDER)
+        make_folder(self.folder, PRIVATE_FOLDER)
         path = self.folder / "lock"
         descriptor = _open_lock(path) if inherited is None else _check_inherited(path, inherited)
         try:
@@ -145,55 +136,68 @@ class State:
         """
         binding = self._read("binding.json", Binding)
         if binding is None and self._has_history():
-            raise _damaged(self.folder / "binding.json", "missing")
+            raise damaged(self.folder / "binding.json", "missing")
         if binding is None:
             return None
-        roots = self._root_versions()
-        if not roots:
-            raise _damaged(self._roots, "no root is left")
+        root = self.chain.newest()
+        if root is None:
+            raise damaged(self.chain.folder, "no root is left")
         floors = [*self._counter_floor(binding), *kept]
         floor = max(floors, key=lambda one: one.counter, default=None)
-        return Trust(self._root(roots[-1]), binding.product, binding.site, floor)
+        return Trust(root, binding.product, binding.site, floor, older=self._older(root))
 
-    def root(self, version: int) -> bytes | None:
-        """Return the root envelope of that version that was accepted here, or None. Raises ``Tampered``."""
-        return self._root(version) if version in self._root_versions() else None
+    def _older(self, newest: bytes) -> tuple[bytes, ...]:
+        """Return the roots before the newest, where all from version 1 on are here; none otherwise."""
+        held = self.chain.sound()
+        whole = held[-1:] == [newest] and root_version(held[0]) == 1
+        return tuple(held[:-1]) if whole else ()
+
+    def former(self, name: str) -> Chain | None:
+        """Return the chain of that name if this server once trusted it: to load what is installed only."""
+        chain = Chain(self._former / name)
+        return chain if chain.versions() else None
+
+    def former_names(self) -> list[str]:
+        """Return the names of the chains that were trusted here before: SHA-256 of their first roots."""
+        return sorted(path.name for path in self._former.iterdir()) if self._former.is_dir() else []
 
     def adopt(self, first: FirstContact) -> None:
         """Trust this first root from now on: first contact, and the remedy for damaged state.
 
-        A counter and newer roots that belong to the same product and the same first root stay, so that
-        adopting again neither goes back nor forgets a revocation. Killed anywhere, it is run again.
+        A counter of the same product stays. So do newer roots that follow the same first root, also those
+        from before it was replaced: adopting again neither goes back nor forgets a revocation. Roots that
+        another one replaces go to ``former``. Killed anywhere, it is run again.
         """
-        version = root_version(first.root)
-        make_folder(self.folder, _PRIVATE_FOLDER)
-        make_folder(self._roots, _PRIVATE_FOLDER)
+        root_version(first.root)
+        make_folder(self.folder, PRIVATE_FOLDER)
         self.journal.set_aside_if_damaged()
-        goes_on = self._continues(version, first.root)
-        if not (goes_on and self._counts_for(first.product)):
+        held, counts = self.chain.sound(), self._counts_for(first.product)
+        goes_on = held[:1] == [first.root]
+        if held and not goes_on:
+            self._set_aside(held)
+        if not (goes_on and counts):
             # Without it nobody is trusted while the rest changes. What goes on is never without it, or a
             # kill in between would drop the floor and every revocation.
             remove_file(self.folder / "binding.json")
-        if not goes_on:
-            for path in self._roots.iterdir():
-                path.unlink()
-            sync_folder(self._roots)
-            write_file(self._root_path(version), first.root, _PRIVATE_FILE)
-        if not self._counts_for(first.product):
+        self.chain.keep_only(held if goes_on else self._known_of(first.root))
+        if not counts:
             remove_file(self.folder / "counter.json")
         self._write("binding.json", Binding(product=first.product, site=first.site))
+
+    def _set_aside(self, held: list[bytes]) -> None:
+        chain = Chain(self._former / name_of(held[0]))
+        if len(held) > len(chain.sound()):
+            make_folder(self._former, PRIVATE_FOLDER)
+            chain.keep_only(held)
+
+    def _known_of(self, first_root: bytes) -> list[bytes]:
+        former = self.former(name_of(first_root))
+        return (former.sound() if former else []) or [first_root]
 
     def accept_roots(self, new_roots: Iterable[bytes]) -> None:
         """Store verified newer roots, each one version above the last (``BadInput`` otherwise)."""
         for root in new_roots:
-            newest, version = self._root_versions()[-1], root_version(root)
-            if version != newest + 1:
-                raise BadInput(
-                    text("a new root does not follow the one that is trusted"),
-                    expected=newest + 1,
-                    seen=version,
-                )
-            write_file(self._root_path(version), root, _PRIVATE_FILE)
+            self.chain.append(root)
 
     def keep(self, floor: Floor) -> None:
         """Raise the floor to a release that was marked good; a lower one changes nothing.
@@ -202,7 +206,7 @@ class State:
         """
         binding, old = self._read("binding.json", Binding), self._read("counter.json", Counter)
         if binding is None:
-            raise BadInput(text("this server trusts nobody yet"), where=self.folder, remedy=_ADOPT)
+            raise BadInput(text("this server trusts nobody yet"), where=self.folder, remedy=ADOPT_AGAIN)
         if old is None or old.counter < floor.counter:
             new = Counter(product=binding.product, counter=floor.counter, release_sha256=floor.release_sha256)
             self._write("counter.json", new)
@@ -214,14 +218,15 @@ class State:
             )
 
     def _has_history(self) -> bool:
-        return (self.folder / "counter.json").exists() or len(self._root_versions()) > 1
+        known = len(self.chain.versions()) > 1 or self.former_names()
+        return (self.folder / "counter.json").exists() or bool(known)
 
     def _counter_floor(self, binding: Binding) -> list[Floor]:
         found = self._read("counter.json", Counter)
         if found is None:
             return []
         if found.product != binding.product:
-            raise _damaged(self.folder / "counter.json", f"it counts for {found.product}")
+            raise damaged(self.folder / "counter.json", f"it counts for {found.product}")
         return [Floor(found.counter, found.release_sha256)]
 
     def _counts_for(self, product: str) -> bool:
@@ -231,33 +236,6 @@ class State:
             return False
         return found is not None and found.product == product
 
-    def _continues(self, version: int, root: bytes) -> bool:
-        try:
-            held = {number: self._root(number) for number in self._root_versions()}
-        except Tampered:
-            return False
-        return held.get(version) == root and min(held) == version
-
-    def _root_path(self, version: int) -> Path:
-        return self._roots / f"{version}.root.json"
-
-    def _root_versions(self) -> list[int]:
-        if not self._roots.is_dir():
-            return []
-        matches = (_ROOT_NAME.fullmatch(path.name) for path in self._roots.iterdir())
-        return sorted(int(match[1]) for match in matches if match)
-
-    def _root(self, version: int) -> bytes:
-        path = self._root_path(version)
-        content = path.read_bytes()
-        try:
-            seen = root_version(content)
-        except BanipError as error:
-            raise _damaged(path, error) from error
-        if seen != version:
-            raise _damaged(path, f"it holds version {seen}")
-        return content
-
     def _read(self, name: str, kind: type[_V]) -> _V | None:
         path = self.folder / name
         try:
@@ -265,27 +243,14 @@ class State:
         except FileNotFoundError:
             return None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
 
     def _write(self, name: str, value: Value) -> None:
-        write_file(self.folder / name, canonical_json(value), _PRIVATE_FILE)
-
-
-def root_version(envelope: bytes) -> int:
-    """Return the version that a root envelope states; whether it is to be trusted is ``verify``'s matter."""
-    payload = strict_payload(envelope_from_bytes(envelope, "root").payload, "root")
-    version = payload.get("version")
-    if not isinstance(version, int) or version < 1:
-        raise Untrusted(text("the root states no version"), where="root")
-    return version
-
-
-def _damaged(path: Path, seen: object) -> Tampered:
-    return Tampered(text("a file of this server's state is damaged"), where=path, seen=seen, remedy=_ADOPT)
+        write_file(self.folder / name, canonical_json(value), PRIVATE_FILE)
 
 
 def _open_lock(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _PRIVATE_FILE)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
 
 
 def _check_inherited(path: Path, descriptor: int) -> int:

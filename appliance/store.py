@@ -1,48 +1,51 @@
-"""Content by its digest: the store, and the import of a bundle into it in one pass over the medium.
+"""Content by its digest: the store.
 
-Layout: ``blobs/sha256/<hex>`` (0444, final) and ``incoming/<hex>.part`` (0600, never trusted).
+Layout: ``blobs/sha256/<hex>`` (0444, final) and ``incoming/<hex>.part`` (0600, never trusted by its name).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
-import threading
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from itertools import groupby
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
+from appliance.chunks import Chunk, Fault, Progress, Tally, chunks_of, judge
 from appliance.durable import (
     fresh_file,
     make_folder,
     naming_a_full_disk,
     rename_durably,
     replace_link,
+    sync_file,
     sync_file_system,
     sync_folder,
     write_all,
     write_file,
 )
-from appliance.errors import Incomplete, Tampered, UnfitServer
-from appliance.format import CHUNK_BYTES, Blob
+from appliance.errors import Incomplete, Tampered
+from appliance.format import Blob
+from appliance.part import BLOB_MODE, Part, open_part
+from appliance.pieces import PIECE_BYTES, digest_of, digest_of_file, pieces_of
 from appliance.text import Text, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
-
-    from appliance.verify import TrustedBundle
 
 #: The writing primitives live in ``durable`` and are offered here too.
 __all__ = [
-    "BlobSource",
+    "PIECE_BYTES",
     "Damage",
-    "Imported",
     "Progress",
     "Store",
     "Usage",
-    "import_bundle",
     "make_folder",
     "rename_durably",
     "replace_link",
@@ -51,37 +54,23 @@ __all__ = [
     "write_file",
 ]
 
-PIECE_BYTES = 1024 * 1024
-BLOB_MODE = 0o444
-#: Left free beside the blobs: folder entries, the journal, and a root file system that still works.
-SPARE_BYTES = 16 * 1024 * 1024
 _BLOCK_BYTES = 4096
-_CHECK_THREADS = 8
-
-
-# --- The store --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a long piece of work is, while ``blob`` (a digest) is being worked on."""
-
-    blob: str
-    bytes_done: int
-    bytes_total: int
+_STAT_BLOCK_BYTES = 512
+_NO_DIGESTS: Mapping[str, Sequence[bytes]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Something in the store that is not what its name promises."""
+    """Something in the store that is not what its name promises; ``faults`` are the places in its content."""
 
     path: Path
     happened: Text
+    faults: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the store holds, and what its file system has left for us."""
+    """What the store holds, and what its file system has left for us; ``incoming_bytes`` as on the disk."""
 
     blobs: int
     blob_bytes: int
@@ -113,20 +102,42 @@ class Store:
         """Return those blobs that are not here, in their order."""
         return tuple(blob for blob in blobs if not self.has(blob))
 
-    def add(self, blob: Blob, pieces: Iterable[bytes], chunks: Sequence[bytes] = ()) -> None:
+    def add(self, blob: Blob, pieces: Iterable[bytes]) -> None:
         """Stream content in; it gets its name only when it is durable and its digest is the blob's.
 
-        ``chunks``: SHA-256 of every 8 MiB, to name the place of the damage. Raises ``Tampered`` for other
-        or more content, ``Incomplete`` for less, ``UnfitServer`` for a full disk; each leaves no part.
+        Raises ``Tampered`` for other or more content, ``Incomplete`` for less, ``UnfitServer`` for a full
+        disk; each leaves no part.
         """
-        self._make_folders()
-        part = self._incoming / f"{blob.sha256}.part"
+        self.make_folders()
+        part = self._part_path(blob.sha256)
         with naming_a_full_disk(self.folder), fresh_file(part) as descriptor:
             if _receive(descriptor, blob, pieces) != blob.sha256:
-                raise _tampered(blob, _first_bad_chunk(descriptor, chunks))
+                raise _tampered(blob)
             os.fchmod(descriptor, BLOB_MODE)  # before fsync, which then makes the mode durable too
             os.fsync(descriptor)
             rename_durably(part, self.path(blob.sha256))
+
+    @contextmanager
+    def part(self, blob: Blob, thread: ThreadPoolExecutor) -> Iterator[Part]:
+        """Open the part of a blob, continued where a killed run left it; see ``name_parts``."""
+        with open_part(self._part_path(blob.sha256), blob.size_bytes, thread) as part:
+            yield part
+
+    def name_parts(self, blobs: Sequence[Blob]) -> None:
+        """Give parts their names: of each the content, found right, becomes durable first."""
+        with naming_a_full_disk(self.folder):
+            if len(blobs) == 1:
+                sync_file(self._part_path(blobs[0].sha256))
+            else:
+                sync_file_system(self._incoming)
+            for blob in blobs:
+                self._part_path(blob.sha256).rename(self.path(blob.sha256))
+            sync_folder(self._blobs)
+
+    def remove_parts(self, blobs: Iterable[Blob]) -> None:
+        """Forget what came in of these blobs."""
+        for blob in blobs:
+            self._part_path(blob.sha256).unlink(missing_ok=True)
 
     def add_file(self, path: Path) -> Blob:
         """Take a file in and leave it where it is: linked when it is 0444 already, copied otherwise.
@@ -135,7 +146,7 @@ class Store:
         """
         with path.open("rb") as file:
             found = os.fstat(file.fileno())
-            blob = Blob(sha256=_digest(file.fileno()), size_bytes=found.st_size)
+            blob = Blob(sha256=digest_of(pieces_of(file.fileno())).hex(), size_bytes=found.st_size)
             if not self.has(blob) and not (
                 found.st_mode == stat.S_IFREG | BLOB_MODE and self._link(path, file.fileno(), blob)
             ):
@@ -148,8 +159,7 @@ class Store:
         ``where`` is the name that people know it by. Raises ``Tampered``.
         """
         path = self.path(sha256)
-        with path.open("rb") as file:
-            seen = _digest(file.fileno())
+        seen = digest_of_file(path).hex()
         if seen != sha256:
             raise Tampered(
                 text("a file in the store is not what was signed"),
@@ -161,42 +171,101 @@ class Store:
         return path
 
     def check(
-        self, progress: Callable[[Progress], None], expected: Iterable[Blob] = ()
+        self,
+        progress: Callable[[Progress], None],
+        expected: Iterable[Blob] = (),
+        digests: Mapping[str, Sequence[bytes]] = _NO_DIGESTS,
     ) -> tuple[Damage, ...]:
-        """Hash every blob that is here, in parallel; return what is damaged, or expected and not here."""
+        """Hash every blob that is here, on all cores; return what is damaged, or expected and not here.
+
+        ``digests``: of a blob's chunks, where a release has signed them, so that the place is known.
+        """
         sizes = _sizes(self._blobs)
-        tally = _Tally(sum(sizes.values()), progress)
-        with ThreadPoolExecutor(min(_CHECK_THREADS, os.cpu_count() or 1)) as threads:
-            found = list(threads.map(lambda name: self._check(name, tally), sorted(sizes)))
-        damaged = [damage for damage in found if damage]
-        gone = [self.path(blob.sha256) for blob in expected if blob.sha256 not in sizes]
-        return (*damaged, *(Damage(path, text("the blob is not in the store")) for path in gone))
+        odd = {name for name in sizes if not _is_blob(self._blobs / name)}
+        chunks = [
+            chunk
+            for name in sorted(sizes.keys() - odd)
+            for chunk in chunks_of(Blob(sha256=name, size_bytes=sizes[name]), digests.get(name, ()))
+        ]
+        tally = Tally(sum(chunk.end - chunk.start for chunk in chunks), progress)
+        faults = judge(chunks, self.read, tally)
+        gone = [blob.sha256 for blob in expected if blob.sha256 not in sizes]
+        return (
+            *(Damage(self.path(name), _NO_BLOB) for name in sorted(odd)),
+            *(self._damage(name, tuple(several)) for name, several in groupby(faults, key=_name_of)),
+            *(Damage(self.path(name), text("the blob is not in the store")) for name in gone),
+        )
+
+    def read(self, chunk: Chunk) -> Iterator[bytes]:
+        """Yield a chunk of a blob that is here. Raises ``OSError``."""
+        descriptor = os.open(self.path(chunk.blob.sha256), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            yield from pieces_of(descriptor, chunk.start, chunk.end)
+        finally:
+            os.close(descriptor)
 
     def usage(self) -> Usage:
         """Count the blobs and their bytes, what killed runs left, and the free bytes."""
-        blobs, parts = _sizes(self._blobs), _sizes(self._incoming)
-        return Usage(len(blobs), sum(blobs.values()), sum(parts.values()), self.free_bytes())
+        blobs = _sizes(self._blobs)
+        parts = sum(_disk_bytes(self._incoming / name) for name in _sizes(self._incoming))
+        return Usage(len(blobs), sum(blobs.values()), parts, self.free_bytes())
+
+    def blobs(self) -> dict[str, int]:
+        """Return the names of the blobs that are here, with their sizes in bytes."""
+        return _sizes(self._blobs)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove blobs by their names, and whatever runs have left that did not come to their end."""
+        for path in (*map(self.path, names), *self.parts()):
+            path.unlink(missing_ok=True)
+        for folder in (self._blobs, self._incoming):
+            if folder.is_dir():
+                sync_folder(folder)
+
+    def parts(self) -> tuple[Path, ...]:
+        """Return what runs have left that did not come to their end."""
+        return tuple(self._incoming / name for name in sorted(_sizes(self._incoming)))
 
     def free_bytes(self) -> int:
         """Return what a process like this one may still write on the store's file system."""
+        found = self._file_system()
+        return found.f_bavail * found.f_frsize
+
+    def free_files(self) -> int | None:
+        """Return how many files may still be made, or None where the file system has no such limit."""
+        found = self._file_system()
+        return found.f_favail if found.f_files else None
+
+    def needs_bytes(self, blobs: Iterable[Blob]) -> int:
+        """Return what those of the blobs that are not here would take on disk, block by block.
+
+        What an earlier run left of them has its space already.
+        """
+        return sum(self.lacks_bytes(blob) for blob in self.missing(blobs))
+
+    def lacks_bytes(self, blob: Blob) -> int:
+        """Return what a blob takes on disk beyond its part."""
+        whole = -(-blob.size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
+        return max(whole - _disk_bytes(self._part_path(blob.sha256)), 0)
+
+    def _file_system(self) -> os.statvfs_result:
         folder = self.folder
         while not folder.exists():
             folder = folder.parent
-        found = os.statvfs(folder)
-        return found.f_bavail * found.f_frsize
+        return os.statvfs(folder)
 
-    def needs_bytes(self, blobs: Iterable[Blob]) -> int:
-        """Return what those of the blobs that are not here would take on disk, block by block."""
-        return sum(-(-blob.size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES for blob in self.missing(blobs))
+    def _part_path(self, sha256: str) -> Path:
+        return self._incoming / f"{sha256}.part"
 
-    def _make_folders(self) -> None:
+    def make_folders(self) -> None:
+        """Make the folders of blobs and parts."""
         # Readable by services: they reach the same inodes through their release's folder.
         make_folder(self._blobs)
         make_folder(self._incoming, 0o700)
 
     def _link(self, path: Path, descriptor: int, blob: Blob) -> bool:
-        self._make_folders()
-        part = self._incoming / f"{blob.sha256}.part"
+        self.make_folders()
+        part = self._part_path(blob.sha256)
         part.unlink(missing_ok=True)
         try:
             os.link(path, part, follow_symlinks=True)
@@ -209,33 +278,10 @@ class Store:
         rename_durably(part, self.path(blob.sha256))
         return True
 
-    def _check(self, name: str, tally: _Tally) -> Damage | None:
-        path = self._blobs / name
-        if os.lstat(path).st_mode != stat.S_IFREG | BLOB_MODE:
-            return Damage(path, text("the blob is not a plain file of mode 0444"))
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                seen = _digest(descriptor, lambda count: tally.add(name, count))
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            return Damage(path, text("the disk does not give the blob back: {error}", error=error.strerror))
-        return None if seen == name else Damage(path, text("the blob's content is not what its name says"))
-
-
-class _Tally:
-    """Progress of several threads as one number."""
-
-    def __init__(self, bytes_total: int, progress: Callable[[Progress], None]) -> None:
-        self._total, self._progress = bytes_total, progress
-        self._done = 0
-        self._lock = threading.Lock()
-
-    def add(self, blob: str, bytes_more: int) -> None:
-        with self._lock:
-            self._done += bytes_more
-            self._progress(Progress(blob, self._done, self._total))
+    def _damage(self, name: str, faults: tuple[Fault, ...]) -> Damage:
+        if all(fault.unreadable for fault in faults):
+            return Damage(self.path(name), faults[0].seen, faults)
+        return Damage(self.path(name), text("the blob's content is not what its name says"), faults)
 
 
 def _receive(descriptor: int, blob: Blob, pieces: Iterable[bytes]) -> str:
@@ -243,7 +289,7 @@ def _receive(descriptor: int, blob: Blob, pieces: Iterable[bytes]) -> str:
     for piece in pieces:
         received += len(piece)
         if received > blob.size_bytes:
-            raise _tampered(blob, None)
+            raise _tampered(blob)
         digest.update(piece)
         write_all(descriptor, piece)
     if received < blob.size_bytes:
@@ -256,40 +302,31 @@ def _receive(descriptor: int, blob: Blob, pieces: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _first_bad_chunk(descriptor: int, chunks: Sequence[bytes]) -> int | None:
-    """Return which 8 MiB of the local part is wrong; the medium is not asked a second time."""
-    for number, chunk in enumerate(chunks):
-        digest = hashlib.sha256()
-        for start in range(number * CHUNK_BYTES, (number + 1) * CHUNK_BYTES, PIECE_BYTES):
-            digest.update(os.pread(descriptor, PIECE_BYTES, start))
-        if digest.digest() != chunk:
-            return number
-    return None
-
-
 _CARRY_AGAIN = text("copy the bundle onto another medium and run again; what was stored is not read again")
 
 
-def _tampered(blob: Blob, chunk: int | None) -> Tampered:
+def _tampered(blob: Blob) -> Tampered:
     place = text("blob {sha256}", sha256=blob.sha256)
-    if chunk is not None:
-        place = text(
-            "blob {sha256}, chunk {number}, from byte {start}",
-            sha256=blob.sha256,
-            number=chunk,
-            start=chunk * CHUNK_BYTES,
-        )
     return Tampered(text("a blob is not what was signed"), where=place, remedy=_CARRY_AGAIN)
 
 
-def _digest(descriptor: int, progress: Callable[[int], None] = lambda _: None) -> str:
-    digest, buffer = hashlib.sha256(), bytearray(PIECE_BYTES)
-    start = 0
-    while count := os.preadv(descriptor, [buffer], start):
-        digest.update(memoryview(buffer)[:count])
-        start += count
-        progress(count)
-    return digest.hexdigest()
+_NO_BLOB = text("this is no blob: a plain file of mode 0444, named by its SHA-256")
+
+
+def _is_blob(path: Path) -> bool:
+    named = re.fullmatch("[0-9a-f]{64}", path.name) is not None
+    return named and os.lstat(path).st_mode == stat.S_IFREG | BLOB_MODE
+
+
+def _name_of(fault: Fault) -> str:
+    return fault.chunk.blob.sha256
+
+
+def _disk_bytes(path: Path) -> int:
+    try:
+        return os.lstat(path).st_blocks * _STAT_BLOCK_BYTES
+    except FileNotFoundError:
+        return 0
 
 
 def _sizes(folder: Path) -> dict[str, int]:
@@ -297,60 +334,3 @@ def _sizes(folder: Path) -> dict[str, int]:
         return {}
     with os.scandir(folder) as entries:
         return {entry.name: entry.stat(follow_symlinks=False).st_size for entry in entries}
-
-
-# --- Import: one pass over the medium ---------------------------------------------------------------------
-
-
-class BlobSource(Protocol):
-    """A carrier, as far as the import is concerned."""
-
-    def blob(self, blob: Blob, /) -> Iterator[bytes]:
-        """Return the blob's bytes; asking for some blobs only must not read the others."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """Receipt of an import."""
-
-    bytes_read: int
-    bytes_stored: int
-    blobs_new: int
-    blobs_kept: int
-
-
-def import_bundle(
-    bundle: TrustedBundle, carrier: BlobSource, store: Store, progress: Callable[[Progress], None]
-) -> Imported:
-    """Bring the bundle's missing blobs into the store, reading nothing else and nothing twice.
-
-    Raises ``UnfitServer`` before the first byte where the space does not suffice; ``Tampered`` at the first
-    blob that is not what was signed. Blobs stored until then stay: their names are signed and true.
-    """
-    blobs = bundle.release.blobs
-    missing = store.missing(blobs)
-    _refuse_lack_of_space(store, missing)
-    tally = _Tally(sum(blob.size_bytes for blob in missing), progress)
-    for blob in missing:
-        store.add(blob, _counted(blob, carrier, tally), bundle.chunks.of(blob.sha256))
-    size_bytes = sum(blob.size_bytes for blob in missing)
-    return Imported(size_bytes, size_bytes, len(missing), len(blobs) - len(missing))
-
-
-def _counted(blob: Blob, carrier: BlobSource, tally: _Tally) -> Iterator[bytes]:
-    for piece in carrier.blob(blob):
-        yield piece
-        tally.add(blob.sha256, len(piece))
-
-
-def _refuse_lack_of_space(store: Store, missing: Sequence[Blob]) -> None:
-    needs, has = store.needs_bytes(missing) + SPARE_BYTES * bool(missing), store.free_bytes()
-    if needs > has:
-        raise UnfitServer(
-            text("the store's file system has too little space for this bundle"),
-            where=store.folder,
-            expected=text("{size_bytes} bytes free", size_bytes=needs),
-            seen=text("{size_bytes} bytes free", size_bytes=has),
-            remedy=text("free space on this file system, or give --root a larger one; nothing was written"),
-        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -30,7 +31,7 @@ class Text:
         """Put the sentence into words; nested ``Text`` values follow the same language."""
         template = _korean().get(self.template, self.template) if language == "ko" else self.template
         words = {
-            name: value.render(language) if isinstance(value, Text) else value
+            name: value.render(language) if isinstance(value, Text) else _one_line(value)
             for name, value in self.values.items()
         }
         return printable(template.format(**words))
@@ -40,8 +41,28 @@ class Text:
 
 
 def printable(words: str) -> str:
-    """Return words that any console and any JSON writer takes: file names need not be valid UTF-8."""
-    return words.encode("utf-8", "backslashreplace").decode()
+    """Return words that steer no terminal, hide nothing, and that any console and JSON writer takes.
+
+    Names on a medium come from anybody, and need not be valid UTF-8. What cannot be seen is spelled out:
+    control characters (C0, C1), what changes the direction of writing, other line ends, unassigned ones. Line
+    ends and tabs stay, and all kinds of spaces, because Korean texts use them.
+    """
+    if words.isprintable():
+        return words
+    return "".join(one if _is_plain(one) else _spelled_out(one) for one in words)
+
+
+def _is_plain(one: str) -> bool:
+    return one.isprintable() or one in "\n\t" or unicodedata.category(one) == "Zs"
+
+
+def _spelled_out(one: str) -> str:
+    return one.encode("unicode_escape").decode("ascii")
+
+
+def _one_line(value: object) -> object:
+    """Return a value as it stands in a sentence: a line's end in a name must not begin a line of ours."""
+    return value if isinstance(value, int | float) else str(value).replace("\n", "\\n")
 
 
 def text(template: str, /, **values: object) -> Text:

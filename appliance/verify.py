@@ -3,7 +3,8 @@
 1.  Every envelope is well-formed and in the one spelling that Banip writes.
 2.  The roots follow one another from the trusted one, each version the one before plus one, each signed
     by the threshold of the root before it, and only then parsed, and by its own threshold. Carried roots
-    older than the trusted one decide nothing; the one of the trusted version says what it said.
+    older than the trusted one decide nothing, and are those that were trusted here; the one of the
+    trusted version says what it said.
 3.  A root's keys are distinct public keys, each named by its own digest (``check_root``).
 4.  The targets are signed by the threshold of release keys of the newest root, and only then parsed; they
     name ``release.json`` and ``chunks.bin``, nothing else, and delegate nothing.
@@ -27,20 +28,22 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from tuf.api._payload import Targets
 
-from appliance.errors import Tampered, Untrusted
+from appliance.errors import Expired, Tampered, Untrusted
 from appliance.format import (
+    BUILD_AGAIN,
     CHUNKS_TARGET,
     RELEASE_MAX_BYTES,
     RELEASE_TARGET,
+    RIGHT_BUNDLE,
     TARGETS_MEMBER,
     ChunkTable,
     Release,
     release_from_bytes,
+    root_member,
     sha256_hex,
 )
 from appliance.roots import (
     KEY_SCHEME,
-    RIGHT_BUNDLE,
     check_root,
     check_signatures,
     follow_roots,
@@ -110,7 +113,8 @@ class Floor:
 class Trust:
     """What this server goes by: the newest trusted root envelope, what it is a server of, what it has had.
 
-    ``installed_sha256``: digest of the ``release.json`` in use, which may lie below the floor.
+    ``installed_sha256``: digest of the ``release.json`` in use, which may lie below the floor. ``older``: the
+    envelopes of the roots 1.. that were trusted before, empty where they are not known.
     """
 
     root: bytes
@@ -118,6 +122,7 @@ class Trust:
     site: str | None
     floor: Floor | None
     installed_sha256: str | None = None
+    older: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,7 @@ def verify(
     Raises ``Untrusted``, ``Tampered``, ``Incomplete`` or ``UnfitServer``, and what the source raises.
     """
     envelopes = source.envelopes()
-    root, new_roots = follow_roots(envelopes.roots, trust.root)  # rules 1, 2, 3
+    root, new_roots = follow_roots(envelopes.roots, trust.root, trust.older)  # rules 1, 2, 3
     targets = _trusted_targets(envelopes.targets, root)  # rules 1, 4
     release_json = _read(source, targets.targets[RELEASE_TARGET])  # rule 5
     chunks_bin = _read(source, targets.targets[CHUNKS_TARGET])
@@ -157,7 +162,8 @@ def verify(
     expires = min(root.expires, targets.expires)
     expired = reference_time >= expires
     if expired:
-        _check_accepted(release, expires, reference_time, accept_expired)  # rule 9
+        where = TARGETS_MEMBER if expires == targets.expires else root_member(root.version)
+        _check_accepted(release, where, expires, reference_time, accept_expired)  # rule 9
     return TrustedBundle(
         release=release,
         chunks=chunks,
@@ -197,7 +203,9 @@ def parse_targets(envelope: SimpleEnvelope[Any]) -> Targets:
     try:
         _check_targets(targets)
     except ValueError as error:
-        raise Untrusted(text("the signed metadata is malformed"), where=TARGETS_MEMBER, seen=error) from error
+        raise Untrusted(
+            text("the signed metadata is malformed"), where=TARGETS_MEMBER, seen=error, remedy=BUILD_AGAIN
+        ) from error
     return targets
 
 
@@ -241,6 +249,7 @@ def _check_number(release: Release, targets: Targets) -> None:
             where=RELEASE_TARGET,
             expected=targets.version,
             seen=release.counter,
+            remedy=BUILD_AGAIN,
         )
 
 
@@ -248,6 +257,7 @@ def _check_binding(release: Release, trust: Trust) -> None:
     if release.product != trust.product:
         raise Untrusted(
             text("the bundle is for another product"),
+            where=RELEASE_TARGET,
             expected=trust.product,
             seen=release.product,
             remedy=RIGHT_BUNDLE,
@@ -255,6 +265,7 @@ def _check_binding(release: Release, trust: Trust) -> None:
     if release.site is not None and release.site != trust.site:
         raise Untrusted(
             text("the bundle is for another site"),
+            where=RELEASE_TARGET,
             expected=trust.site if trust.site is not None else text("no site name"),
             seen=release.site,
             remedy=RIGHT_BUNDLE,
@@ -270,6 +281,7 @@ def _check_freshness(release: Release, release_sha256: str, trust: Trust) -> Non
     if release.counter < floor.counter:
         raise Untrusted(
             text("the bundle is older than what this server has had"),
+            where=RELEASE_TARGET,
             expected=text("counter {counter} or higher", counter=floor.counter),
             seen=release.counter,
             remedy=text("to go back further, have the old lock released again under a higher counter"),
@@ -281,6 +293,7 @@ def _check_freshness(release: Release, release_sha256: str, trust: Trust) -> Non
                 "accepted here as counter {counter}",
                 counter=floor.counter,
             ),
+            where=RELEASE_TARGET,
             expected=floor.release_sha256,
             seen=release_sha256,
             remedy=text("tell those who hold the release keys; install neither until they have explained it"),
@@ -288,11 +301,12 @@ def _check_freshness(release: Release, release_sha256: str, trust: Trust) -> Non
 
 
 def _check_accepted(
-    release: Release, expires: datetime, reference_time: datetime, accept_expired: str | None
+    release: Release, where: str, expires: datetime, reference_time: datetime, accept_expired: str | None
 ) -> None:
     if accept_expired != release.id:
-        raise Untrusted(
+        raise Expired(
             text("the signatures on the bundle have expired"),
+            where=where,
             expected=text("a time before {time}", time=expires.isoformat()),
             seen=reference_time.isoformat(),
             remedy=text(

@@ -76,7 +76,8 @@ def _refuse_medium(archive: Path, arguments: list[str]) -> None:
     """Nothing runs from the medium: what was compared with the paper must be what runs."""
     read_only = os.statvfs(archive).f_flag & os.ST_RDONLY
     beside = [Path(word).absolute() for word in arguments if word.endswith(".tar")]
-    if read_only or any(bundle.parent.resolve() == archive.parent.resolve() for bundle in beside):
+    homes = {archive.parent.resolve(), archive.resolve().parent}  # a link to the medium is no copy either
+    if read_only or any(bundle.parent.resolve() in homes for bundle in beside):
         _refuse(
             BAD_INPUT,
             f"{archive} lies on the medium. Copy it to this server's disk, into a folder without the\n"

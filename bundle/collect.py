@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.format import Blob
+from appliance.problems import Incompletes
 from appliance.store import PIECE_BYTES
 from appliance.text import text
 from bundle.collection import Collection
@@ -21,7 +22,6 @@ from bundle.local import file_sha256, playbook_files
 from bundle.lock import refuse_unlocked
 from bundle.models import pieces
 from bundle.packages import collect_packages
-from bundle.problems import Incompletes
 from bundle.wheels import wheel_target
 
 if TYPE_CHECKING:

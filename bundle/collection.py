@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from appliance.errors import BanipError
 from appliance.format import Blob
+from appliance.problems import Problem
 from appliance.text import text
 from bundle.local import file_sha256
-from bundle.problems import Problem
 from bundle.workshop import Event
 
 if TYPE_CHECKING:

@@ -1,159 +1,20 @@
-"""YAML that a person wrote, read so strictly that it means one thing, with the line of every value.
-
-Plain data only: no anchors, aliases, tags or merge keys, no duplicate keys, and none of the words that
-YAML 1.1 quietly turns into something else (``no``, ``0644``, ``12:30``, dates).
-"""
+"""A JSON Schema's verdict on a document that a person wrote, in our words, at the line it is about."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from jsonschema import Draft202012Validator
 
 from appliance.text import Text, text
-from bundle.problems import Problem, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from jsonschema.exceptions import ValidationError
 
-DOCUMENT_MAX_BYTES = 1024 * 1024
-_DEPTH_MAX = 32
-Place = tuple[str | int, ...]
-_MAP, _LIST = yaml.MappingNode, yaml.SequenceNode
-_WORDS: Mapping[str, re.Pattern[str]] = {
-    "tag:yaml.org,2002:null": re.compile(r"null|~|"),
-    "tag:yaml.org,2002:bool": re.compile(r"true|false"),
-    "tag:yaml.org,2002:int": re.compile(r"-?(0|[1-9][0-9]*)"),
-    "tag:yaml.org,2002:float": re.compile(r"-?[0-9]+\.[0-9]+"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A YAML file: its value, and the line (from 1) on which each place begins."""
-
-    name: str
-    value: Any
-    lines: Mapping[Place, int] = field(repr=False)
-
-    def problem(self, place: Iterable[str | int], said: Text) -> Problem:
-        """Say that something is wrong at a place, as ``file:line: $.path: ...``."""
-        place = tuple(place)
-        known = next((place[:n] for n in range(len(place), -1, -1) if place[:n] in self.lines), ())
-        return Problem(f"{self.name}:{self.lines.get(known, 1)}: {path_of(place)}", said)
-
-
-def path_of(place: Iterable[str | int]) -> str:
-    """Return a place in JSONPath's spelling: ``$.environments.api.requirements[0]``."""
-    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
-
-
-def read_document(path: Path, name: str) -> Document:
-    """Read a YAML file strictly. Raises ``BadInputs`` with every problem found; ``name`` is said in them."""
-    try:
-        raw = path.read_bytes()[: DOCUMENT_MAX_BYTES + 1]
-    except OSError as error:
-        refuse(name, [Problem(name, text("the file cannot be read: {error}", error=error.strerror))])
-        raise
-    return document_from_bytes(raw, name)
-
-
-def document_from_bytes(raw: bytes, name: str) -> Document:
-    """Parse YAML bytes strictly. Raises ``BadInputs``."""
-    if len(raw) > DOCUMENT_MAX_BYTES:
-        refuse(name, [Problem(name, text("the file is larger than 1 MiB"))])
-    reading = _Reading(name)
-    node = None
-    try:
-        content = raw.decode("utf-8")
-        refuse(name, list(_indirections(content, name)))
-        node = yaml.compose(content, Loader=yaml.SafeLoader)
-    except UnicodeDecodeError:  # what Korean Windows editors save is CP949
-        refuse(name, [Problem(name, text("the file is not UTF-8 text; save it as UTF-8"))])
-    except (yaml.YAMLError, RecursionError) as error:
-        refuse(name, [_syntax(error, name)])
-    if node is None:
-        refuse(name, [Problem(f"{name}:1", text("the file is empty"))])
-    value = reading.value(node, ())
-    refuse(name, reading.problems)
-    return Document(name, value, reading.lines)
-
-
-class _Reading:
-    """One walk over the nodes, gathering values, lines and problems."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.lines, self.problems = name, dict[Place, int](), list[Problem]()
-
-    def value(self, node: Any, place: Place) -> Any:  # noqa: ANN401 - PyYAML's nodes and YAML's values
-        self.lines.setdefault(place, _line(node))
-        if isinstance(node, _MAP):
-            return self._mapping(node, place)
-        if isinstance(node, _LIST):
-            return [self.value(item, (*place, number)) for number, item in enumerate(node.value)]
-        return self._scalar(node, place)
-
-    def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, content in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
-                self._say(key, place, text("a key must be a plain string; put it in quotes"))
-                continue
-            here = (*place, key.value)
-            if key.value in found:
-                self._say(
-                    key, here, text("the key stands twice, first on line {line}", line=self.lines[here])
-                )
-                continue
-            self.lines[here] = _line(key)
-            found[key.value] = self.value(content, here)
-        return found
-
-    def _scalar(self, node: yaml.ScalarNode, place: Place) -> Any:  # noqa: ANN401
-        if node.tag == "tag:yaml.org,2002:str":
-            return node.value
-        word = _WORDS.get(node.tag)
-        if word is None or not word.fullmatch(node.value):
-            return self._say(
-                node, place, text("{value} means something else in YAML; put it in quotes", value=node.value)
-            )
-        return yaml.SafeLoader("").construct_object(node)
-
-    def _say(self, node: yaml.Node, place: Place, said: Text) -> None:
-        self.problems.append(Problem(f"{self.name}:{_line(node)}: {path_of(place)}", said))
-
-
-def _line(node: Any) -> int:  # noqa: ANN401 - what was read has a mark; the stubs do not know
-    return int(node.start_mark.line) + 1
-
-
-def _indirections(content: str, name: str) -> Iterator[Problem]:
-    depth = 0
-    for event in yaml.parse(content, Loader=yaml.SafeLoader):
-        where = f"{name}:{_line(event)}"
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEPTH_MAX:  # the parser's time grows with the square of the depth
-            yield Problem(where, text("nested deeper than {count} levels", count=_DEPTH_MAX))
-            return
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            yield Problem(where, text("anchors and aliases are not allowed; write the value out"))
-        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:
-            yield Problem(where, text("tags are not allowed: {tag}", tag=event.tag))
-
-
-def _syntax(error: Exception, name: str) -> Problem:
-    mark: Any = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    said = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return Problem(f"{name}:{mark.line + 1 if mark else 1}", text("not valid YAML: {error}", error=said))
-
-
-# --- A JSON Schema's verdict in our words, at the line it is about ---------------------------------------
+    from appliance.document import Document
+    from appliance.problems import Problem
 
 
 def check_schema(document: Document, schema: Mapping[str, Any]) -> list[Problem]:

@@ -11,7 +11,9 @@ import os
 import re
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
+
+import tomllib
 
 from appliance.errors import BadInput
 from appliance.format import RelativePath, canonical_json, sha256_hex
@@ -79,11 +81,22 @@ def source_digest(project: Path, tops: Iterable[str]) -> str:
 
 
 def wheel_tops(project: Path, wheel: Path) -> tuple[str, ...]:
-    """Return where in the project the packages and modules of its wheel come from."""
+    """Return where in the project the packages and modules of its wheel come from.
+
+    What hatch puts into packages from elsewhere (``force-include``) counts as well.
+    """
     with zipfile.ZipFile(wheel) as archive:
         names = {name.split("/")[0] for name in archive.namelist()}
     tops = {top for name in names for top in (name, f"src/{name}") if (project / top).exists()}
-    return tuple(sorted(tops))
+    return tuple(sorted(tops | _forced(project)))
+
+
+def _forced(project: Path) -> set[str]:
+    file = project / "pyproject.toml"
+    told: Any = tomllib.loads(file.read_text("utf-8")) if file.exists() else {}
+    for key in ("tool", "hatch", "build", "targets", "wheel", "force-include"):
+        told = told.get(key, {})
+    return {path for path in told if (project / path).exists()}
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -27,11 +27,11 @@ from appliance.format import (
     WheelName,
     canonical_json,
 )
+from appliance.problems import Incompletes, Problem
 from appliance.store import write_file
 from appliance.text import text
 from bundle.local import file_sha256, playbook_files, source_digest
 from bundle.manifest import Manifest  # noqa: TC001 - msgspec
-from bundle.problems import Incompletes, Problem
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,6 +14,7 @@ from msgspec import Meta
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from appliance.document import document_from_bytes, read_document
 from appliance.errors import BadInput
 from appliance.format import (
     Grade,
@@ -28,19 +29,18 @@ from appliance.format import (
     UnitActive,
     Value,
     Version,
-    canonical_json,
     sha256_hex,
 )
+from appliance.problems import BadInputs, Problem, refuse
 from appliance.text import text
-from bundle.document import check_schema, document_from_bytes, read_document
-from bundle.problems import BadInputs, Problem, refuse
+from bundle.document import check_schema
 from bundle.sources import ProjectPath, Sources, source_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from appliance.document import Document, Place
     from appliance.text import Text
-    from bundle.document import Document, Place
 
 MANIFESTS = "manifests"
 Requirement_ = Annotated[
@@ -315,28 +315,18 @@ def _read_role(path: Path, name: str, problems: list[Problem]) -> RoleFile | Non
 
 def manifest_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a manifest."""
-    schema = _schema(Manifest, "manifest")
+    schema = schema_of(Manifest, "manifest")
     schema["$defs"]["Model"]["oneOf"] = [{"required": [kind]} for kind in ("hub", "folder", "generate")]
     return schema
 
 
 def role_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a role's ``meta/banip.yaml``."""
-    return _schema(RoleFile, "role")
+    return schema_of(RoleFile, "role")
 
 
-def schema_bytes(schema: dict[str, Any]) -> bytes:
-    """Return the schema as the committed file has it."""
-    return msgspec.json.format(canonical_json(schema).strip(), indent=2) + b"\n"
-
-
-def write_schemas(folder: Path) -> None:
-    """Write both schemas into ``manifests/schema``, after the structures here were changed."""
-    (folder / "manifest.schema.json").write_bytes(schema_bytes(manifest_schema()))
-    (folder / "role.schema.json").write_bytes(schema_bytes(role_schema()))
-
-
-def _schema(kind: type[Value], name: str) -> dict[str, Any]:
+def schema_of(kind: type[Value], name: str) -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a structure."""
     (_,), components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
     top = components.pop(kind.__name__)
     return {

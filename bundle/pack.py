@@ -6,7 +6,6 @@ place is kept, the blobs are hashed while they are written, and the metadata is 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 from tuf.api._payload import TargetFile, Targets
 from tuf.api.dsse import SimpleEnvelope
 
-from appliance.errors import BadInput, Incomplete, Tampered
+from appliance.errors import BadInput, Tampered
 from appliance.format import (
-    CHUNK_BYTES,
     CHUNKS_TARGET,
     END_OF_CARRIER,
     FORMAT_MEMBER,
@@ -40,19 +38,16 @@ from appliance.format import (
     sha256_hex,
 )
 from appliance.media import open_carrier, room_bytes
-from appliance.store import Progress
 from appliance.text import text
 from appliance.verify import open_envelope, parse_targets
+from bundle.copying import copying
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from io import BufferedIOBase, FileIO, RawIOBase
+    from collections.abc import Iterator, Mapping, Sequence
+    from io import FileIO
     from pathlib import Path
 
-    OpenBlob = Callable[[str], BufferedIOBase | RawIOBase]
-    Report = Callable[[Progress], None]
-
-BUFFER_BYTES = 1024 * 1024
+    from bundle.copying import OpenBlob, Report
 
 
 def targets_envelope(
@@ -88,8 +83,8 @@ def build_carrier(  # noqa: PLR0913 - each is one thing that the carrier is made
     reserved = bytes(32 * sum(chunk_count(blob.size_bytes) for blob in release.blobs))
     draft = envelope_to_bytes(targets_envelope(release, release_json, reserved, expires))
     with _new_file(path) as file:
-        places = _write_head(file, roots, draft, release_json, reserved, release)
-        chunks = _write_blobs(file, release, open_blob, report)
+        head, places = _head(roots, draft, release_json, reserved)
+        chunks = _write_all(file, head, release, open_blob, report)
         final = envelope_to_bytes(targets_envelope(release, release_json, chunks, expires))
         _put(file, places[CHUNKS_TARGET], reserved, chunks)
         _put(file, places[TARGETS_MEMBER], draft, final)
@@ -107,19 +102,19 @@ def write_carrier(  # noqa: PLR0913, PLR0917 - each is one thing that the carrie
 ) -> None:
     """Write a carrier around metadata that exists already, signed or not; the same in, the same bytes out."""
     with _new_file(path) as file:
-        _write_head(file, roots, targets, release_json, chunks_bin, release)
-        chunks = _write_blobs(file, release, open_blob, report)
+        head, _ = _head(roots, targets, release_json, chunks_bin)
+        chunks = _write_all(file, head, release, open_blob, report)
         if chunks != chunks_bin:
             raise Tampered(text("chunks.bin does not fit the blobs of the release"), where=path)
 
 
 def chunk_table(release: Release, open_blob: OpenBlob) -> bytes:
     """Return ``chunks.bin``, reading only the blobs that have chunks, and checking those."""
-    digests: list[bytes] = []
-    for blob in release.blobs:
-        if chunk_count(blob.size_bytes):
-            digests += _copy(blob, open_blob, lambda _: None)
-    return b"".join(digests)
+    with copying(0, None) as one_pass:
+        for blob in release.blobs:
+            if chunk_count(blob.size_bytes):
+                one_pass.copy(blob, open_blob)
+    return b"".join(one_pass.chunks)
 
 
 # --- Writing --------------------------------------------------------------------------------------------
@@ -151,15 +146,10 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write_head(  # noqa: PLR0913, PLR0917
-    file: FileIO,
-    roots: Sequence[bytes],
-    targets: bytes,
-    release_json: bytes,
-    chunks_bin: bytes,
-    release: Release,
-) -> dict[str, int]:
-    """Write every member before the blobs; return where the content of each begins."""
+def _head(
+    roots: Sequence[bytes], targets: bytes, release_json: bytes, chunks_bin: bytes
+) -> tuple[bytes, dict[str, int]]:
+    """Return every member before the blobs, and where the content of each begins."""
     members = [
         (FORMAT_MEMBER, format_line()),
         *((root_member(version), root) for version, root in enumerate(roots, start=1)),
@@ -173,9 +163,7 @@ def _write_head(  # noqa: PLR0913, PLR0917
         header = member_header(name, len(content))
         places[name] = len(head) + len(header)
         head += header + content + bytes(padding_bytes(len(content)))
-    _check_space(file, len(head) + blob_bytes(release))
-    _write(file, head)
-    return places
+    return head, places
 
 
 def blob_bytes(release: Release) -> int:
@@ -198,79 +186,19 @@ def _check_space(file: FileIO, needed: int) -> None:
         )
 
 
-def _write_blobs(file: FileIO, release: Release, open_blob: OpenBlob, report: Report | None) -> bytes:
-    total = sum(blob.size_bytes for blob in release.blobs)
-    done = 0
-    digests: list[bytes] = []
-    for blob in release.blobs:
-        _write(file, member_header(blob_member(blob.sha256), blob.size_bytes))
-
-        def write(piece: memoryview, sha256: str = blob.sha256) -> None:
-            nonlocal done
-            _write(file, piece)
-            done += len(piece)
-            if report is not None:
-                report(Progress(sha256, done, total))
-
-        digests += _copy(blob, open_blob, write)
-        _write(file, bytes(padding_bytes(blob.size_bytes)))
-    _write(file, END_OF_CARRIER)
-    return b"".join(digests)
-
-
-def _copy(blob: Blob, open_blob: OpenBlob, write: Callable[[memoryview], None]) -> list[bytes]:
-    """Pass a blob on, hashing it and its chunks; return the chunk digests, having compared the whole."""
-    whole, chunk = hashlib.sha256(), hashlib.sha256()
-    chunks: list[bytes] = []
-    size = 0
-    for piece in _pieces(blob, open_blob):
-        size += len(piece)
-        if size > blob.size_bytes:
-            break
-        whole.update(piece)
-        if chunk_count(blob.size_bytes):
-            chunk.update(piece)
-            if size % CHUNK_BYTES == 0 or size == blob.size_bytes:
-                chunks.append(chunk.digest())
-                chunk = hashlib.sha256()
-        write(piece)
-    if size != blob.size_bytes or whole.hexdigest() != blob.sha256:
-        raise Tampered(
-            text("a blob in the store is not what its name says"),
-            where=blob.sha256,
-            expected=text("{count} bytes", count=blob.size_bytes),
-            seen=text("{count} bytes with digest {digest}", count=size, digest=whole.hexdigest()),
-            remedy=text("remove it from the store and collect again"),
-        )
-    return chunks
-
-
-def _pieces(blob: Blob, open_blob: OpenBlob) -> Iterator[memoryview]:
-    """Yield the content in full buffers, so that a chunk always ends where a piece does."""
-    try:
-        source = open_blob(blob.sha256)
-    except FileNotFoundError as error:
-        raise Incomplete(
-            text("a blob is not in the store"), where=blob.sha256, remedy=text("collect again")
-        ) from error
-    buffer = memoryview(bytearray(BUFFER_BYTES))
-    with source:
-        while count := _fill(source, buffer):
-            yield buffer[:count]
-
-
-def _fill(source: BufferedIOBase | RawIOBase, buffer: memoryview) -> int:
-    """Read until the buffer is full or the source ends: a short read is no end."""
-    filled = 0
-    while filled < len(buffer) and (count := source.readinto(buffer[filled:])):
-        filled += count
-    return filled
-
-
-def _write(file: FileIO, data: bytes | memoryview) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
+def _write_all(
+    file: FileIO, head: bytes, release: Release, open_blob: OpenBlob, report: Report | None
+) -> bytes:
+    """Write head and blobs, and return the chunk table that came out of the same pass."""
+    _check_space(file, len(head) + blob_bytes(release))
+    with copying(sum(blob.size_bytes for blob in release.blobs), file, report) as one_pass:
+        one_pass.put(head)
+        for blob in release.blobs:
+            one_pass.put(member_header(blob_member(blob.sha256), blob.size_bytes))
+            one_pass.copy(blob, open_blob)
+            one_pass.put(bytes(padding_bytes(blob.size_bytes)))
+        one_pass.put(END_OF_CARRIER)
+    return b"".join(one_pass.chunks)
 
 
 def _put(file: FileIO, place: int, reserved: bytes, content: bytes) -> None:

@@ -6,7 +6,6 @@ operator believes the digest on this paper, so it must reach the site by another
 
 from __future__ import annotations
 
-import html
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from appliance.verify import Trust, trusted_root, verify
 from bundle.firstcontact import Introduced, read_first_contact
 from bundle.local import file_sha256
 from bundle.pack import inspect
+from bundle.paper import both, grouped, paper_html, paper_text
 from bundle.screen import human_bytes
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 _DEVICE, _MEDIUM = "/dev/sdX1", "/media/usb"
 _COMPARE = "sha256sum"
 _COPY = "/root/banip"
-_GROUP, _GROUPS_A_LINE = 8, 4
 _ROOT_ROLE, _RELEASE_ROLE = "root", "targets"
 
 
@@ -59,7 +58,9 @@ class Packet:
     first_contact_bytes: int
     first_contact_sha256: str
     release: Release
+    first_root_sha256: str
     root_version: int
+    root_sha256: str
     root_keys: tuple[str, ...]
     release_keys: tuple[str, ...]
     signed_by: tuple[str, ...]
@@ -93,7 +94,9 @@ def make_packet(bundle: Path, first_contact: Path) -> Packet:
         first_contact_bytes=first_contact.stat().st_size,
         first_contact_sha256=file_sha256(first_contact),
         release=release,
+        first_root_sha256=sha256_hex(first),
         root_version=contents.root_version,
+        root_sha256=sha256_hex(trusted.roots[-1]),
         root_keys=tuple(root.roles[_ROOT_ROLE].keyids),
         release_keys=tuple(root.roles[_RELEASE_ROLE].keyids),
         signed_by=contents.signed_by,
@@ -174,14 +177,6 @@ def _source(component: Mapping[str, Any]) -> Text:
 # --- In words -----------------------------------------------------------------------------------------------
 
 
-def grouped(digest: str) -> list[str]:
-    """Return a digest in groups of eight, four a line, as eyes compare it."""
-    groups = [digest[start : start + _GROUP] for start in range(0, len(digest), _GROUP)]
-    return [
-        " ".join(groups[start : start + _GROUPS_A_LINE]) for start in range(0, len(groups), _GROUPS_A_LINE)
-    ]
-
-
 def commands(packet: Packet) -> list[str]:
     """Return what the operator types, in order."""
     bundle = f"{_MEDIUM}/{packet.bundle}"
@@ -201,23 +196,12 @@ def commands(packet: Packet) -> list[str]:
 
 def packet_text(packet: Packet) -> str:
     """Return the paper as plain text."""
-    return "\n".join(line for title, lines in _sections(packet) for line in ["", f"== {title} ==", *lines])[
-        1:
-    ]
+    return paper_text(_sections(packet))
 
 
 def packet_html(packet: Packet) -> str:
     """Return the paper as one page to print, without anything that must be fetched."""
-    title = html.escape(f"{packet.release.id}")
-    sections = "\n".join(
-        f"<section><h2>{html.escape(heading)}</h2>{_items(items)}</section>"
-        for heading, items in _sections(packet)
-    )
-    return _PAGE.replace("TITLE", title).replace("SECTIONS", sections)
-
-
-def _items(items: list[str]) -> str:
-    return "".join(f"<pre>{html.escape(item)}</pre>" for item in items)
+    return paper_html(packet.release.id, _sections(packet))
 
 
 def packet_facts(packet: Packet) -> dict[str, object]:
@@ -230,7 +214,9 @@ def packet_facts(packet: Packet) -> dict[str, object]:
         "bundle_sha256": packet.bundle_sha256,
         "first_contact": packet.first_contact,
         "first_contact_sha256": packet.first_contact_sha256,
+        "first_root_sha256": packet.first_root_sha256,
         "root_version": packet.root_version,
+        "root_sha256": packet.root_sha256,
         "root_keys": list(packet.root_keys),
         "release_keys": list(packet.release_keys),
         "signed_by": list(packet.signed_by),
@@ -251,11 +237,11 @@ def packet_facts(packet: Packet) -> dict[str, object]:
 
 def _sections(packet: Packet) -> Iterator[tuple[str, list[str]]]:
     """Yield each heading with its items; an item has one line or several, and no page may end in it."""
-    yield _both(text("Compare this before anything runs")), list(_comparison(packet))
-    yield _both(text("What is carried")), list(_carried(packet))
-    yield _both(text("What to type on the server")), list(_typed(packet))
-    yield _both(text("Intake record")), list(_record())
-    yield _both(text("Intake list")), list(_intake(packet))
+    yield both(text("Compare this before anything runs")), list(_comparison(packet))
+    yield both(text("What is carried")), list(_carried(packet))
+    yield both(text("What to type on the server")), list(_typed(packet))
+    yield both(text("Intake record")), list(_record())
+    yield both(text("Intake list")), list(_intake(packet))
 
 
 def _typed(packet: Packet) -> Iterator[str]:
@@ -265,15 +251,15 @@ def _typed(packet: Packet) -> Iterator[str]:
     device = text("lsblk shows the medium; write its name in the place of {device}", device=_DEVICE)
     step = next(number for number, line in enumerate(lines, start=1) if line.startswith(_COMPARE))
     compared = text("go on after step {number} only if its line is the one printed above", number=step)
-    yield from (_both(device), _both(compared))
+    yield from (both(device), both(compared))
 
 
 def _comparison(packet: Packet) -> Iterator[str]:
-    yield _both(text("SHA-256 of {name}", name=packet.first_contact))
+    yield both(text("SHA-256 of {name}", name=packet.first_contact))
     yield ""
     yield from (f"    {line}" for line in grouped(packet.first_contact_sha256))
     yield ""
-    yield _both(text("sha256sum must print exactly"))
+    yield both(text("sha256sum must print exactly"))
     yield f"{packet.first_contact_sha256}  {packet.first_contact}"
 
 
@@ -291,13 +277,15 @@ def _carried(packet: Packet) -> Iterator[str]:
         (text("root version"), packet.root_version),
         (text("expires"), packet.expires.date()),
     )
-    yield from (f"{_both(label)}: {value}" for label, value in facts)
+    yield from (f"{both(label)}: {value}" for label, value in facts)
     for label, keys in (
+        (text("SHA-256 of the first root"), (packet.first_root_sha256,)),
+        (text("SHA-256 of root version {version}", version=packet.root_version), (packet.root_sha256,)),
         (text("root keys"), packet.root_keys),
         (text("release keys"), packet.release_keys),
         (text("signed by"), packet.signed_by),
     ):
-        yield "\n".join([f"{_both(label)}:", *(f"    {line}" for key in keys for line in grouped(key))])
+        yield "\n".join([f"{both(label)}:", *(f"    {line}" for key in keys for line in grouped(key))])
 
 
 def _record() -> Iterator[str]:
@@ -310,7 +298,7 @@ def _record() -> Iterator[str]:
         text("malware scan"),
         text("confirmed by"),
     ):
-        yield f"{_both(blank)}: ______________________________"
+        yield f"{both(blank)}: ______________________________"
 
 
 def _intake(packet: Packet) -> Iterator[str]:
@@ -324,33 +312,6 @@ def _intake(packet: Packet) -> Iterator[str]:
     for number, part in enumerate((first, *packet.parts), start=1):
         yield (
             f"{number:4}. {part.name} {part.version}\n"
-            f"      {_both(part.source)}, {part.size_bytes} B\n"
+            f"      {both(part.source)}, {part.size_bytes} B\n"
             f"      {part.sha256}"
         )
-
-
-def _both(words: Text) -> str:
-    korean, english = words.render("ko"), words.render("en")
-    return english if korean == english else f"{korean} / {english}"
-
-
-_PAGE = """<!doctype html>
-<html lang="ko">
-<head>
-<meta charset="utf-8">
-<title>TITLE</title>
-<style>
-@page { size: A4; margin: 15mm; }
-body { font: 10pt/1.4 "Noto Sans KR", "Malgun Gothic", sans-serif; color: #000; background: #fff; }
-h1 { font-size: 15pt; } h2 { font-size: 12pt; border-bottom: 1px solid #000; break-after: avoid; }
-pre { font: 9pt/1.45 "Noto Sans Mono CJK KR", D2Coding, monospace; white-space: pre-wrap;
-      margin: 0; min-height: 1.45em; break-inside: avoid; }
-section { break-inside: auto; } section:nth-of-type(-n+4) { break-inside: avoid; }
-</style>
-</head>
-<body>
-<h1>TITLE</h1>
-SECTIONS
-</body>
-</html>
-"""

@@ -69,6 +69,17 @@ class Screen:
             self.write(line)
         self.write(said.render(self.language))
 
+    def warning(self, said: Text, remedy: Text | None = None) -> None:
+        """Show something that stops nothing now, and will later."""
+        if self.as_json:
+            told = {"warning": said.render(self.language)}
+            self._tell(told if remedy is None else told | {"remedy": remedy.render(self.language)})
+            return
+        warning = text("warning: {said}", said=said)
+        for line in (warning, remedy):
+            if line is not None:
+                self.write_aside(line.render(self.language))
+
     def error(self, error: BanipError) -> None:
         """Show an error; a program finds it as the last JSON line."""
         if self.as_json:

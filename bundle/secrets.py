@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 
+from appliance.problems import BadInputs, Problem
 from appliance.text import text
 from bundle.local import folder_files, playbook_files
-from bundle.problems import BadInputs, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

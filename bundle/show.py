@@ -1,44 +1,18 @@
-"""Keys, bundles and differences as facts for programs and lines for people."""
+"""Bundles and differences as facts for programs and lines for people."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.text import text
 from bundle.screen import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from appliance.text import Language
-    from bundle.keys import KeyRing
     from bundle.pack import Contents, Difference
 
 _PACKAGES_SHOWN = 10
 _NOUNS = ("environments", "files", "images", "packages", "roles")
-
-
-def ring_facts(ring: KeyRing) -> dict[str, object]:
-    """Return a key ring as ``--json`` has it."""
-    return {name: getattr(ring, name) for name in type(ring).__slots__}
-
-
-def ring_lines(ring: KeyRing, language: Language) -> list[str]:
-    """Return a key ring as a person reads it: file, key id."""
-    lines = []
-    for role, keys, threshold in (
-        (text("root"), ring.root_keys, ring.root_threshold),
-        (text("release"), ring.release_keys, ring.release_threshold),
-    ):
-        said = text(
-            "{role} keys, {threshold} of {count} sign", role=role, threshold=threshold, count=len(keys)
-        )
-        lines.append(said.render(language))
-        lines += [f"  {name}  {key_id}" for name, key_id in keys]
-    expires = text(
-        "root version {version} expires {date}", version=ring.root_version, date=ring.expires.date()
-    )
-    return [*lines, expires.render(language)]
 
 
 def bundle_facts(contents: Contents) -> dict[str, object]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from tuf.api._payload import Root, Targets
 
@@ -17,12 +17,16 @@ from appliance.format import (
     envelope_to_bytes,
     member_header,
     padding_bytes,
+    release_from_bytes,
     sha256_hex,
 )
 from appliance.media import open_carrier, room_bytes
+from appliance.pieces import digest_of
 from appliance.text import text
 from appliance.verify import Trust, TrustedBundle, open_envelope, parse_targets, trusted_root, verify
 from bundle.pack import inspect
+from bundle.request import import_signature
+from bundle.root import Quorum, quorum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,30 +34,79 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from securesystemslib.signer._crypto_signer import CryptoSigner
+    from tuf.api.dsse import SimpleEnvelope
 
-    from appliance.format import Blob
+    from appliance.format import Blob, Release
     from appliance.media import Carrier
 
 
-def sign(path: Path, signers: Sequence[CryptoSigner]) -> tuple[str, ...]:
-    """Add signatures to a carrier in place; return the key ids of all that are on it now.
+@dataclass(frozen=True, slots=True)
+class Signable:
+    """What a carrier gives to be signed: the targets, and the newest root, which names who may sign them.
 
-    What is signed is compared with ``release.json`` and ``chunks.bin`` first: nobody signs what the
-    carrier does not hold. Raises ``Tampered``, and ``BadInput`` for a key that the newest root does not name.
+    ``release_sha256``: digest of ``release.json``; ``start``, ``end``: where targets and room lie.
+    """
+
+    envelope: SimpleEnvelope[Any]
+    release: Release
+    release_sha256: str
+    root: Root
+    start: int
+    end: int
+
+    @property
+    def quorum(self) -> Quorum:
+        """How far the release keys are with signing; ``Untrusted`` for a bad signature."""
+        return quorum(self.root, Targets.type, self.envelope, TARGETS_MEMBER)
+
+
+def read_signable(path: Path) -> Signable:
+    """Read what is to be signed, compared with ``release.json`` and ``chunks.bin``.
+
+    So nobody signs what the carrier does not hold. Raises ``Tampered``, and what the carrier raises.
     """
     with open_carrier(path) as carrier:
         envelope = open_envelope(carrier.envelopes().targets, TARGETS_MEMBER)
         targets = parse_targets(envelope)
-        for name in (RELEASE_TARGET, CHUNKS_TARGET):
-            _check_target(carrier, targets, name)
+        release_json, _ = (
+            _checked_target(carrier, targets, name) for name in (RELEASE_TARGET, CHUNKS_TARGET)
+        )
         root = trusted_root(carrier.envelopes().roots[-1])  # it names the keys; it proves nothing here
-        start, end = carrier.head.targets_offset, carrier.head.end
+        release = release_from_bytes(release_json)
+        head = carrier.head
+        return Signable(envelope, release, sha256_hex(release_json), root, head.targets_offset, head.end)
+
+
+def sign(
+    path: Path,
+    signers: Sequence[CryptoSigner],
+    signatures: Sequence[Path] = (),
+    signable: Signable | None = None,
+) -> tuple[str, ...]:
+    """Add signatures to a carrier in place; return the key ids of all that are on it now.
+
+    ``signatures``: files that custodians made of the exported bytes; ``signable``: what was read of the
+    carrier before, and shown or written down: then that is signed, whatever the file is by now. Raises what
+    ``read_signable`` raises, and ``BadInput`` for a key that the newest root does not name; the carrier is
+    then as it was.
+    """
+    signable = signable or read_signable(path)
+    refuse_strangers(signable, signers)
+    for signature in signatures:
+        keys = [signable.root.keys[key_id] for key_id in signable.root.roles[Targets.type].keyids]
+        import_signature(signable.envelope, signature, keys)
     for signer in signers:
-        _check_known(signer.public_key.keyid, root)
-        envelope.sign(signer)
-    rewritten = _targets_and_room(envelope_to_bytes(envelope), end - start)
-    _overwrite(path, start, rewritten)
-    return tuple(sorted(envelope.signatures))
+        signable.envelope.sign(signer)
+    signed = signable.quorum.signed
+    content = envelope_to_bytes(signable.envelope)
+    _overwrite(path, signable.start, _targets_and_room(content, signable.end - signable.start))
+    return signed
+
+
+def refuse_strangers(signable: Signable, signers: Sequence[CryptoSigner]) -> None:
+    """Raise ``BadInput`` where one of these is no release key of the carrier's newest root."""
+    for signer in signers:
+        _check_known(signer.public_key.keyid, signable.root)
 
 
 def verify_own(path: Path, roots: Sequence[bytes], *, reference_time: datetime) -> TrustedBundle:
@@ -81,22 +134,21 @@ def verify_own(path: Path, roots: Sequence[bytes], *, reference_time: datetime) 
 
 
 def _check_blob(carrier: Carrier, blob: Blob) -> None:
-    digest = hashlib.sha256()
-    for piece in carrier.blob(blob):
-        digest.update(piece)
-    if digest.hexdigest() != blob.sha256:
+    seen = digest_of(carrier.blob(blob)).hex()
+    if seen != blob.sha256:
         raise Tampered(
             text("a blob is not what was signed"),
             where=carrier.path,
             expected=blob.sha256,
-            seen=digest.hexdigest(),
+            seen=seen,
             remedy=text("build the bundle again"),
         )
 
 
-def _check_target(carrier: Carrier, targets: Targets, name: str) -> None:
+def _checked_target(carrier: Carrier, targets: Targets, name: str) -> bytes:
     described = targets.targets[name]
-    seen = sha256_hex(carrier.target(name, described.length))
+    content = carrier.target(name, described.length)
+    seen = sha256_hex(content)
     if seen != described.hashes["sha256"]:
         raise Tampered(
             text("{name} is not what is about to be signed", name=name),
@@ -105,6 +157,7 @@ def _check_target(carrier: Carrier, targets: Targets, name: str) -> None:
             seen=seen,
             remedy=text("build the bundle again"),
         )
+    return content
 
 
 def _check_known(key_id: str, root: Root) -> None:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from appliance.clock import utc_now
 from appliance.format import release_to_bytes
 from appliance.rag.users import UserFile
-from appliance.state import utc_now
 from tests.serving import PROJECT, free_port, wait_for
 from tests.world import World
 

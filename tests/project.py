@@ -6,16 +6,20 @@ Nothing in it needs the network: its build backend is its own, and its wheels ar
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import subprocess
+import sys
 import textwrap
 import zipfile
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from bundle.manifest import CheckedManifest, check
 from bundle.workshop import Event, Workshop
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+_BUILD = Path(__file__).parents[1] / "build.py"
 NOWHERE = "http://127.0.0.1:9"  # loopback, where nobody listens
 
 _BACKEND = """
@@ -164,3 +168,36 @@ def _pyproject() -> str:
         version = "1.0"
         """
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What ``build.py`` made of a tiny project; ``paper`` is what ``build.py packet --json`` says."""
+
+    bundle: Path
+    pyz: Path
+    paper: dict[str, Any]
+
+
+def build_tiny(folder: Path) -> Built:
+    """Go the whole way once with ``build.py``, as a person does: keys, lock, collect, build, sign, paper."""
+    project = TinyProject(folder)
+    bundle = folder / "dist" / "tiny-1.0.0.tar"
+    for argv in (
+        ("keys", "create", "--product", "tiny"),
+        ("lock", project.manifest),
+        ("collect", project.manifest),
+        ("build", project.manifest, "--out", "dist"),
+        ("sign", bundle, "--key", "keys/release-1.pem"),
+        ("packet", bundle, "--json"),
+    ):
+        done = subprocess.run(
+            [sys.executable, str(_BUILD), *map(str, argv)],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "LC_ALL": "C.UTF-8", "BANIP_PASSPHRASE": "five words that nobody guesses"},
+        )
+    paper = json.loads(done.stdout.splitlines()[-1])["result"]
+    return Built(bundle, bundle.parent / "appliance.pyz", paper)

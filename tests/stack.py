@@ -47,9 +47,11 @@ class Stack:
         self.workshop = Workshop(folder / "workshop", "demo")
 
     def wipe(self) -> None:
-        """Take the bundles of an earlier run off the stick."""
+        """Take the bundles of an earlier run off the stick, and their counters out of the ledger."""
         for bundle in self.stick.glob("*.tar"):
             bundle.unlink()
+        # The keys are thrown away with the folder, and no server outlives a run.
+        (self.workshop.keys / "ledger.json").unlink(missing_ok=True)
 
     def bundle(self, change: Change) -> Path:
         """Where the bundle of a version is."""

@@ -19,19 +19,19 @@ PROJECT = Path(__file__).parent.parent
 
 #: A module of ``appliance`` imports from tiers to its left; inside a tier, whatever makes no circle.
 TIERS: tuple[frozenset[str], ...] = (
-    frozenset({"text", "errors"}),
-    frozenset({"format", "facts", "site", "versions"}),
-    frozenset({"roots", "durable"}),
+    frozenset({"text", "errors", "problems", "document"}),
+    frozenset({"format", "facts", "pieces", "site", "stubborn", "versions"}),
+    frozenset({"chunks", "direct", "durable", "roots", "clock"}),
     frozenset({"verify"}),
-    frozenset({"store", "journal", "media", "metadata"}),
+    frozenset({"part", "progress", "store", "intake", "journal", "media", "metadata", "chain"}),
     frozenset({"state"}),
     frozenset({"environment", "host", "images", "packages", "playbook"}),
     frozenset({"preflight", "plan"}),
     frozenset({"release"}),
-    frozenset({"preparation"}),
+    frozenset({"preparation", "standing", "holdings"}),
     frozenset({"operation", "rag"}),
-    frozenset({"audit"}),  # its collectors ask releases and the host; its checks touch nothing
-    frozenset({"inventory", "session", "console"}),
+    frozenset({"audit", "console"}),  # its collectors ask releases and the host; its checks touch nothing
+    frozenset({"inventory", "session", "storekeeping"}),
     frozenset({"__main__"}),
 )
 #: Slow to import, or absent on a server: at the top of one module, elsewhere inside functions.
@@ -51,8 +51,15 @@ OWNERS = {
     "vllm": None,
 }
 #: ``console`` shows errors, ``session`` is the voice of the server's command line: it draws the progress bar.
-#: ``bootstrap`` is the ``__main__`` of appliance.pyz.
-COMMAND_LINES = {"build", "bundle.bootstrap", "appliance.__main__", "appliance.console", "appliance.session"}
+#: ``command`` is what the commands of ``build.py`` share. ``bootstrap`` is the ``__main__`` of appliance.pyz.
+COMMAND_LINES = {
+    "build",
+    "bundle.bootstrap",
+    "bundle.command",
+    "appliance.__main__",
+    "appliance.console",
+    "appliance.session",
+}
 
 MODULE_LINES = 400
 FUNCTION_LINES = 30

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from appliance.audit.catalogue import checks, items
+from appliance.audit.catalogue import checks
 from appliance.audit.checks import CHECKS
 from appliance.audit.checks.logs import seconds
 from appliance.audit.facts import AuditFacts, Fact, facts_from_bytes
@@ -103,32 +103,6 @@ def test_a_fact_that_claims_to_be_read_and_is_empty_is_unknown_too() -> None:
     facts = msgspec.structs.replace(facts_of({}), accounts=Fact(source="getent", value=None, unread=None))
     (result,) = (one for one in audit(facts, "S").results if one.id == "host.unique-uids")
     assert result.status == "unknown"
-
-
-def test_every_number_of_a_guide_is_in_its_catalogue() -> None:
-    known = items()
-    assert {guide: len(found) for guide, found in known.items()} == {"kisa": 93, "n2sf": 274, "nis": 57}
-    wrong = {
-        (name, number)
-        for name, check in checks().checks.items()
-        for guide in known
-        for number in getattr(check, guide)
-        if number not in known[guide]
-    }
-    assert not wrong
-
-
-def test_what_a_check_shows_in_full_it_names_and_every_other_that_names_it_agrees() -> None:
-    every = checks().checks.values()
-    named = [(number, number in one.full) for one in every for number in (*one.kisa, *one.n2sf, *one.nis)]
-    assert not [one for one in every if not set(one.full) <= {*one.kisa, *one.n2sf, *one.nis}]
-    assert not {number for number, full in named if full} & {number for number, full in named if not full}
-
-
-def test_of_kisa_s_items_for_unix_58_have_an_automatic_check_and_nothing_left_to_ask() -> None:
-    automatic = [one for one in checks().checks.values() if one.automatic and "S" in one.grades]
-    unix = {number for one in automatic for number in one.full if number.startswith("U-")}
-    assert len(unix) >= 58
 
 
 @pytest.mark.parametrize(("grade", "days"), [("C", "730"), ("S", "365"), ("O", "180")])

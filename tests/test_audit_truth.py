@@ -1,6 +1,6 @@
 """Every misconfiguration of the table is found on a real server, and turns no other verdict.
 
-All of them are for `make audit-truth` (marked slow); every run takes ten, by a seed that is in the test's id.
+All of them, and ten by a seed that is in the test's id, are marked slow: `make test-slow`.
 """
 
 from __future__ import annotations
@@ -149,6 +149,7 @@ def test_every_check_that_a_server_can_show_is_planted() -> None:
     }
 
 
+@pytest.mark.slow  # with the ten below, until both were seen in one run of `make test`
 @pytest.mark.server
 @pytest.mark.network
 @pytest.mark.timeout(1800)
@@ -157,6 +158,7 @@ def test_a_server_of_grade_s_leaves_nothing_unknown(truth: Truth) -> None:
     assert truth.found("fail").keys() == KNOWN_FAILS
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.network
 @pytest.mark.timeout(1800)

@@ -93,6 +93,10 @@ def test_the_paper_has_the_digest_that_sha256sum_will_print(shop: Shop, tmp_path
     assert f"{digest[:8]} {digest[8:16]}" in paper
     assert "python3 -I appliance.pyz" in paper
     assert "leaf 1.0" in paper
+    with zipfile.ZipFile(shop.bundle.parent / "appliance.pyz") as carried:
+        first_root = hashlib.sha256(carried.read("1.root.json")).hexdigest()
+    assert f"{first_root[:8]} {first_root[8:16]}" in paper  # what adopt --replace-trust asks for
+    assert shop.json("packet", shop.bundle)[0]["result"]["first_root_sha256"] == first_root  # type: ignore[index]
     assert digest in page.read_text("utf-8")
     assert "http" not in page.read_text("utf-8").split("<body>")[0], "the page fetches nothing"
 
@@ -169,6 +173,16 @@ def test_a_secret_stops_the_build(fresh: Shop) -> None:
     done = fresh.run("build", fresh.project.manifest, "--out", "dist", code=2)
     assert "Tr0ub4dor" not in done.stderr + done.stdout
     assert not (fresh.project.folder / "dist").exists()
+
+
+def test_a_root_that_expires_soon_is_warned_of_when_a_bundle_is_built(shop: Shop, tmp_path: Path) -> None:
+    keys, out = tmp_path / "keys", tmp_path / "out"
+    shutil.copytree(shop.project.folder / "keys", keys)
+    words = ("--valid-days", 50, "--key", keys / "root-1.pem", "--key", keys / "root-3.pem")
+    shop.run("keys", "rotate", "--keys", keys, *words)
+    said = shop.run("build", shop.project.manifest, "--out", out, "--keys", keys).stderr
+    assert "warning: root version 2 expires in 49 days" in said
+    assert "warning" not in shop.run("build", shop.project.manifest, "--out", out / "other").stderr
 
 
 def test_a_wrong_passphrase_is_exit_2_and_signs_nothing(shop: Shop, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from appliance.errors import Incomplete, Tampered
+from appliance.problems import Incompletes
 from bundle import keys
 from bundle.collect import Collected, collect
 from bundle.contents import read_contents
@@ -23,7 +24,6 @@ from bundle.lock import Lock, LockedImage, write_lock
 from bundle.make import make_bundle
 from bundle.pack import inspect
 from bundle.packet import make_packet
-from bundle.problems import Incompletes
 from bundle.resolve import make_lock
 from bundle.show import bundle_facts, lines_of
 from bundle.sign import sign

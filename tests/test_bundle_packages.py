@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.errors import BadInput
+from appliance.problems import BadInputs, Incompletes
 from bundle.collect import Collected, collect
 from bundle.compose import compose
 from bundle.contents import read_contents
-from bundle.problems import BadInputs, Incompletes
 from bundle.resolve import make_lock
 from tests.project import NOWHERE, Events, TinyProject
 from tests.sources.apt import AptRepository

@@ -12,9 +12,9 @@ import pytest
 
 from appliance.errors import Incomplete
 from appliance.format import Blob
+from appliance.problems import Incompletes
 from bundle.collect import Collected, batches, collect
 from bundle.lock import Lock, LockedWheel, Unlocked
-from bundle.problems import Incompletes
 from bundle.resolve import make_lock
 from tests.project import Events, TinyProject, make_wheel, sha256
 

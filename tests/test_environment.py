@@ -96,6 +96,32 @@ def test_a_wheel_whose_record_was_changed_in_the_store_is_refused(store: Store, 
     assert not (tmp_path / "envs" / wanted.digest / COMPLETE).exists()
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"no zip",
+        HELLO[1:],
+        wheel("hello", {"../../evil.py": b"x = 1\n"}),
+        wheel("hello", {"/evil.py": b"x = 1\n"}),
+        wheel("hello", {"hello.py": b"x = 1\n", "hello.py/below.py": b"x = 1\n"}),
+        wheel("hello", {"x" * 300: b""}),
+        wheel("hello", {"hello.py": b"x = 1\n"}, "../../evil = hello:x"),
+        wheel("hello", {"hello.py": b"x = 1\n"}, "]"),
+        wheel("other", {"hello.py": b"x = 1\n"}),
+    ],
+)
+def test_what_is_no_wheel_is_tampering_though_it_was_signed(store: Store, tmp_path: Path, bad: bytes) -> None:
+    blob = Blob(sha256=sha256_hex(bad), size_bytes=len(bad))
+    store.add(blob, [bad])
+    named = Wheel(filename="hello-1.0-py3-none-any.whl", sha256=blob.sha256)
+    wanted = Environment(name="api", python="3.11", platform="any", wheels=(named,))
+    with pytest.raises(Tampered) as refused:
+        build(wanted, store, tmp_path / "envs")
+    assert (refused.value.where, refused.value.remedy is not None) == (named.filename, True)
+    assert not list(tmp_path.rglob("evil*"))
+    assert not (tmp_path / "envs" / wanted.digest / COMPLETE).exists()
+
+
 def test_a_file_that_no_python_compiles_is_no_failure(store: Store, tmp_path: Path) -> None:
     home = build(environment(store, BROKEN, HELLO), store, tmp_path / "envs")
     assert (home / "lib/python3.11/site-packages/broken.py").exists()

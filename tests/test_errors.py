@@ -11,8 +11,8 @@ from appliance.errors import BanipError, Tampered
 from appliance.text import text
 
 CODES = {
-    "AlreadyRunning": 4, "AuditFindings": 3, "BadInput": 2, "BanipError": 1, "Incomplete": 12, "Returned": 30,
-    "Tampered": 11, "UnfitServer": 20, "UnreadableMedium": 13, "Untrusted": 10,
+    "AlreadyRunning": 4, "AuditFindings": 3, "BadInput": 2, "BanipError": 1, "Expired": 10, "Incomplete": 12,
+    "Returned": 30, "Tampered": 11, "UnfitServer": 20, "UnreadableMedium": 13, "Untrusted": 10,
 }  # fmt: skip
 
 
@@ -72,3 +72,15 @@ def test_a_program_gets_the_same_facts_under_a_stable_name(name: str) -> None:
     error = classes()[name](text("yes"), where=7, seen=text("no"))
     told = json.loads(json.dumps(error.as_json()))
     assert told == {"error": name, "exit_code": CODES[name], "happened": "yes", "where": "7", "seen": "no"}
+
+
+def test_no_fact_can_pass_for_another_or_steer_a_terminal() -> None:
+    evil = Tampered(
+        text("no {name}", name="\x1b]0;x\x07"), where="a\n  remedy: run me\u202e", seen="one\ntwo"
+    )
+    assert evil.lines() == [
+        r"no \x1b]0;x\x07",
+        "  where: a\n        remedy: run me\\u202e",
+        "  seen: one\n      two",
+    ]
+    assert evil.as_json()["where"] == "a\n  remedy: run me\\u202e"

@@ -199,6 +199,15 @@ def test_a_file_beside_the_bundle_was_not_copied_and_is_refused(lock: Lock, tmp_
     assert not (tmp_path / "banip").exists(), "nothing is written before the ground is checked"
 
 
+def test_a_link_to_a_file_beside_the_bundle_is_no_copy_either(lock: Lock, tmp_path: Path) -> None:
+    path, link = pyz(lock, tmp_path), tmp_path / "elsewhere" / "appliance.pyz"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    done = run(link, "--root", tmp_path / "banip", "install", path.parent / "tiny-1.0.0.tar")
+    assert done.returncode == 2
+    assert not (tmp_path / "banip").exists()
+
+
 def test_python_must_be_isolated(lock: Lock, tmp_path: Path) -> None:
     done = run(pyz(lock, tmp_path), "--root", tmp_path / "banip", flags=())
     assert done.returncode == 2

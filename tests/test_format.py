@@ -5,20 +5,36 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 import subprocess
 import tarfile
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import appliance.format
 from appliance.errors import Tampered, UnfitServer, Untrusted
 from appliance.format import (
     CHUNK_BYTES,
+    AccountName,
+    Blob,
     ChunkTable,
+    HostPath,
+    Name,
     Owned,
+    PackageName,
+    PackageVersion,
+    RelativePath,
+    Sha256,
+    Socket,
+    TableName,
+    UnitName,
+    Version,
+    WheelName,
     canonical_json,
     check_format_line,
     chunk_count,
@@ -32,9 +48,6 @@ from appliance.format import (
     strict_payload,
 )
 from tests.world import World, key, signed
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -81,7 +94,6 @@ CONTRADICTIONS: dict[str, dict[str, Any]] = {
     "a time without a zone": {"built": "2026-01-01T00:00:00"},
     "a version with a slash": {"version": "1/0"},
     "a product that climbs": {"product": ".."},
-    "a member unknown": {"more": 1},
     "two roles of a name": {"roles": [{"name": "api"}, {"name": "api"}]},
     "a unit of another's": {"roles": [{"name": "api", "owns": {"units": ["ssh.service"]}}]},
     "an account of another's": {"roles": [{"name": "api", "owns": {"users": ["root"]}}]},
@@ -175,6 +187,32 @@ def test_a_role_owns_only_paths_that_carry_the_name() -> None:
             Owned(paths=(path,))
 
 
+PATTERNED = [
+    *(("Sha256", Sha256, "0" * 64), ("Name", Name, "demo"), ("Version", Version, "1.0")),
+    *(("RelativePath", RelativePath, "models/x"), ("HostPath", HostPath, "/etc/banip-x")),
+    *(("WheelName", WheelName, "a-1-py3-none-any.whl"), ("UnitName", UnitName, "banip-api.service")),
+    *(("Socket", Socket, "tcp/127.0.0.1:8600"), ("AccountName", AccountName, "banip-api")),
+    *(("TableName", TableName, "banip"), ("PackageName", PackageName, "nginx")),
+    ("PackageVersion", PackageVersion, "1.0-1"),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "good"), PATTERNED)
+def test_a_line_end_after_a_name_makes_it_another(name: str, kind: Any, good: str) -> None:  # noqa: ANN401
+    assert msgspec.convert(good, kind) == good, name
+    for end in ("\n", "\r", "\0", " ", "\u2028", "\n\n"):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(good + end, kind)
+
+
+def test_every_pattern_ends_where_the_text_ends() -> None:
+    """In Python ``$`` alone lets a line's end follow; what is not held to the end is another name."""
+    source = Path(appliance.format.__file__).read_text("utf-8")
+    patterns = re.findall(r'pattern=((?:\s*r"[^"]*")+)', source)
+    assert len(patterns) > 15
+    assert [one for one in patterns if not one.endswith(r'$(?!\n)"')] == []
+
+
 # --- chunks.bin
 
 
@@ -193,6 +231,13 @@ def test_chunk_digests_are_found_by_blob(world: World) -> None:
         parts = [data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES)]
         wanted = tuple(hashlib.sha256(part).digest() for part in parts) if len(parts) > 1 else ()
         assert table.of(sha256) == wanted
+
+
+def test_a_size_that_claims_a_billion_chunks_costs_nothing(world: World) -> None:
+    first, *rest = world.release.blobs
+    huge = msgspec.structs.replace(world.release, blobs=(Blob(sha256=first.sha256, size_bytes=2**53), *rest))
+    with pytest.raises(Tampered):
+        ChunkTable(huge, b"")
 
 
 @pytest.mark.parametrize("change", [-32, -1, 1, 32])
@@ -325,6 +370,16 @@ def test_a_payload_is_an_object_or_nothing(value: object) -> None:
 def test_a_payload_with_duplicate_keys_or_foreign_constants_is_untrusted(payload: bytes) -> None:
     with pytest.raises(Untrusted):
         strict_payload(payload, "here")
+
+
+@pytest.mark.parametrize(
+    "number", ["1.0", "1e3", "1e400", "9" * 17, "-" + "9" * 16, "9" * 500_000, "0." + "9" * 500_000]
+)
+def test_a_payload_has_whole_numbers_of_16_digits_at_most(number: str) -> None:
+    assert strict_payload(b'{"a":9999999999999999}', "here") == {"a": 9_999_999_999_999_999}
+    with pytest.raises(Untrusted) as caught:
+        strict_payload(b'{"a":%b}' % number.encode(), "here")
+    assert len("".join(caught.value.lines())) < 1000  # and the number is not said back
 
 
 def test_a_deep_payload_is_untrusted_and_breaks_nothing() -> None:

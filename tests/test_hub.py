@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.format import Blob
+from appliance.problems import Incompletes
 from bundle.collect import collect
-from bundle.problems import Incompletes
 from bundle.resolve import make_lock
 from tests.project import Events, TinyProject
 from tests.sources.hub import LocalHub, local_hub, publish_model

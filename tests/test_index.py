@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.problems import BadInputs
 from bundle.collect import collect
 from bundle.index import Index, find_index
-from bundle.problems import BadInputs
 from bundle.resolve import make_lock
 from bundle.sources import Sources
 from tests.project import NOWHERE, Events, TinyProject, make_wheel

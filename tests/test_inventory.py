@@ -35,21 +35,21 @@ def site(tmp_path: Path, world: World) -> Site:
 
 
 def test_before_anything_is_installed_it_says_so(site: Site) -> None:
-    status = inventory.status(site.server, site.trust())
+    status = inventory.status(site.server, site.standing())
     assert str(status.summary()) == "no release is installed"
     assert (status.release, status.previous, status.counter, status.units) == (None, None, None, {})
-    taken = inventory.take(site.server, site.trust())
+    taken = inventory.take(site.server, site.standing())
     assert (taken["releases"], taken["blobs"], taken["environments"], taken["owned"]) == ([], [], [], {})
 
 
 def test_after_an_upgrade_both_releases_are_here(site: Site, world: World, tmp_path: Path) -> None:
     site.install(world.carrier(tmp_path))
     site.install(world.next(version="2.0.0").carrier(tmp_path))
-    status = inventory.status(site.server, site.trust())
+    status = inventory.status(site.server, site.standing())
     assert (status.release, status.previous, status.counter) == ("demo-2.0.0-c2", "demo-1.0.0-c1", 2)
     assert status.cut_off is None
     assert "rollback goes to demo-1.0.0-c1" in map(str, status.lines())
-    taken = inventory.take(site.server, site.trust())
+    taken = inventory.take(site.server, site.standing())
     assert [release["release"] for release in taken["releases"]] == ["demo-1.0.0-c1", "demo-2.0.0-c2"]
     assert taken["releases"][0]["release_sha256"] == sha256_hex(world.release_json)
     assert taken["blobs"] == sorted(world.blobs)
@@ -63,12 +63,12 @@ def test_a_blob_that_is_gone_is_not_listed(site: Site, world: World, tmp_path: P
     site.install(world.carrier(tmp_path))
     gone = min(world.blobs)
     site.server.store.path(gone).unlink()
-    assert gone not in inventory.take(site.server, site.trust())["blobs"]
+    assert gone not in inventory.take(site.server, site.standing())["blobs"]
 
 
 def test_an_operation_that_was_cut_off_is_seen(site: Site) -> None:
     site.server.state.journal.append("started", operation="upgrade", release="demo-2.0.0-c2")
-    status = inventory.status(site.server, site.trust())
+    status = inventory.status(site.server, site.standing())
     assert status.cut_off == "upgrade"
     assert any("upgrade was cut off" in str(line) for line in status.lines())
 
@@ -79,11 +79,11 @@ def test_a_damaged_installed_release_is_told_and_another_is_passed_over(
     site.install(world.carrier(tmp_path))
     site.install(world.next(version="2.0.0").carrier(tmp_path))
     (site.server.folder("demo-1.0.0-c1") / "metadata" / "targets.json").unlink()
-    taken = inventory.take(site.server, site.trust())
+    taken = inventory.take(site.server, site.standing())
     assert [release["release"] for release in taken["releases"]] == ["demo-2.0.0-c2"]
     shutil.rmtree(site.server.folder("demo-2.0.0-c2") / "metadata")
     with pytest.raises(Incomplete):
-        inventory.status(site.server, site.trust())
+        inventory.status(site.server, site.standing())
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_the_summary_follows_the_units(units: dict[str, str], words: str) -> Non
 def test_reading_changes_nothing(site: Site, world: World, tmp_path: Path) -> None:
     site.install(world.carrier(tmp_path))
     before = {path: path.lstat().st_mtime_ns for path in site.root.rglob("*")}
-    inventory.status(site.server, site.trust())
-    inventory.take(site.server, site.trust())
+    inventory.status(site.server, site.standing())
+    inventory.take(site.server, site.standing())
     assert {path: path.lstat().st_mtime_ns for path in site.root.rglob("*")} == before
 
 
@@ -115,5 +115,5 @@ def test_an_image_that_is_not_loaded_is_told(site: Site, world: World, tmp_path:
         "image guide: missing",
         "operating system packages: 12, lacking: podman",
     ]
-    status = inventory.status(site.server, site.trust())
+    status = inventory.status(site.server, site.standing())
     assert (status.images, status.packages, status.packages_lacking) == ({}, 0, ())

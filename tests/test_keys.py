@@ -8,7 +8,7 @@ import resource
 import stat
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
 )
 from hypothesis import given, settings
@@ -26,7 +27,7 @@ from appliance.errors import BadInput, Incomplete, Untrusted
 from appliance.format import envelope_from_bytes
 from appliance.verify import first_trust, key_id_of, trusted_root
 from bundle import keys
-from bundle.keys import KeyRing, create, encrypted_pem, load_signer, roots, show
+from bundle.keys import KeyRing, create, encrypted_pem, load_public, load_signer, roots, show
 from tests.world import EXPIRES, key
 
 if TYPE_CHECKING:
@@ -160,6 +161,34 @@ def test_a_key_that_lies_open_is_not_taken(tmp_path: Path) -> None:
         load_signer(path, PASSPHRASE)
 
 
+def test_a_public_key_is_read_in_any_spelling_of_openssl(folder: Path, tmp_path: Path) -> None:
+    compressed = tmp_path / "compressed.pub.pem"
+    form = ("-pubin", "-ec_conv_form", "compressed", "-in", folder / "root-1.pub.pem", "-out", compressed)
+    openssl("pkey", *form)
+    assert compressed.read_bytes() != (folder / "root-1.pub.pem").read_bytes()
+    read = load_public(compressed)
+    assert read.keyid == dict(show(folder).root_keys)["root-1.pem"]
+    assert read.keyval["public"].encode() == (folder / "root-1.pub.pem").read_bytes()
+
+
+def test_what_is_no_public_key_of_p_256_is_bad_input(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "key.pub.pem"
+    plain = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    others = [
+        b"no key",
+        b"",
+        (folder / "root-1.pem").read_bytes(),
+        ec.generate_private_key(ec.SECP384R1()).public_key().public_bytes(*plain),
+        ed25519.Ed25519PrivateKey.generate().public_key().public_bytes(*plain),
+    ]
+    for content in others:
+        path.write_bytes(content)
+        with pytest.raises(BadInput):
+            load_public(path)
+    with pytest.raises(BadInput):
+        load_public(tmp_path / "absent")
+
+
 def test_keys_are_never_overwritten(folder: Path) -> None:
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with pytest.raises(BadInput) as caught:
@@ -185,7 +214,7 @@ def test_a_folder_that_holds_anything_is_not_taken(tmp_path: Path) -> None:
         {"release_threshold": 2},
     ],
 )
-def test_impossible_numbers_make_nothing(tmp_path: Path, numbers: dict[str, int]) -> None:
+def test_impossible_numbers_make_nothing(tmp_path: Path, numbers: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
         create(tmp_path / "keys", "demo", passphrase=PASSPHRASE, expires=EXPIRES, **numbers)
     assert not (tmp_path / "keys").exists()

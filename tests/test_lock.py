@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zipfile
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from appliance.errors import BadInput, Incomplete
 from bundle.index import Index
-from bundle.local import file_sha256
+from bundle.local import file_sha256, wheel_tops
 from bundle.lock import Lock, read_lock, refuse_unlocked, write_lock
 from bundle.manifest import check
 from bundle.resolve import make_lock
@@ -100,6 +101,18 @@ def test_a_new_source_file_counts_as_a_change_and_a_test_does_not(project: TinyP
     project.write("tests/test_tiny.py", "")
     read_lock(project.check())
     project.write("tiny/more.py", "")
+    with pytest.raises(BadInput, match=r"project \."):
+        read_lock(project.check())
+
+
+def test_what_hatch_puts_into_the_wheel_from_elsewhere_is_a_source_too(project: TinyProject) -> None:
+    project.write("lists/a.yaml", "a: 1")
+    forced = '[tool.hatch.build.targets.wheel.force-include]\n"lists" = "tiny/lists"\n"gone" = "tiny/gone"\n'
+    project.edit("[build-system]", f"{forced}\n[build-system]", "pyproject.toml")
+    lock = locked(project)
+    assert [one.tops for one in lock.projects] == [("lists", "tiny")]
+    write_lock(project.check(), lock)
+    project.edit("a: 1", "a: 2", "lists/a.yaml")
     with pytest.raises(BadInput, match=r"project \."):
         read_lock(project.check())
 
@@ -250,6 +263,10 @@ def test_the_real_project_builds_the_same_wheel_twice(tmp_path: Path) -> None:
     first, second = (build_project(PROJECT, tmp_path / name, index) for name in ("a", "b"))
     assert first.name == second.name
     assert file_sha256(first) == file_sha256(second)
+    lists = {path.name: path.read_bytes() for path in (PROJECT / "manifests" / "checklists").iterdir()}
+    with zipfile.ZipFile(first) as wheel:
+        assert {name: wheel.read(f"appliance/audit/checklists/{name}") for name in lists} == lists
+    assert "manifests/checklists" in wheel_tops(PROJECT, first), "a change there must stop an old lock"
 
 
 def test_a_local_project_builds_the_same_wheel_twice(project: TinyProject, tmp_path: Path) -> None:

@@ -84,6 +84,21 @@ def test_a_wrong_command_line_is_two(site: Site, arguments: tuple[str, ...]) -> 
     assert json.loads(as_json.stdout)["error"] == "BadInput"
 
 
+def test_the_name_of_a_file_on_a_medium_steers_no_terminal(site: Site, tmp_path: Path) -> None:
+    """The shell hands over what a medium holds, also as words that the command line does not want."""
+    names = [
+        tmp_path / "\x1b[2J\u202etar.tar",
+        tmp_path / "a\n  remedy: run me.tar",
+        tmp_path / "no-\udcff.tar",
+    ]
+    for words in ([names[0]], [names[1]], [names[2]], names):
+        done = run(site, "verify", *words)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", done.stderr)
+        assert "\n  remedy: run me" not in done.stderr
+
+
 def test_a_root_that_scripts_would_have_to_quote_is_two(tmp_path: Path) -> None:
     done = python("-m", "appliance", "--root", tmp_path / "b n", "status")
     assert (done.returncode, "characters" in done.stderr) == (2, True)
@@ -255,7 +270,7 @@ def test_the_examples_of_the_help_are_good_command_lines() -> None:
 def test_the_commands_are_those_of_the_design() -> None:
     assert set(commands()) == {
         "verify", "import", "preflight", "plan", "install", "upgrade", "rollback", "status", "inventory",
-        "adopt", "uninstall", "audit", "ask", "ingest", "documents", "feedback", "user",
+        "adopt", "uninstall", "store", "audit", "ask", "ingest", "documents", "feedback", "user",
     }  # fmt: skip
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from appliance.document import DOCUMENT_MAX_BYTES
 from appliance.errors import BadInput
-from bundle.document import DOCUMENT_MAX_BYTES
-from bundle.manifest import check, manifest_schema, role_schema, schema_bytes
-from bundle.problems import BadInputs
+from appliance.problems import BadInputs
+from bundle.manifest import check
+from bundle.schemas import schema_bytes, schemas
 from tests.project import TinyProject
 
 PROJECT = Path(__file__).parents[1]
@@ -156,16 +157,16 @@ def test_a_manifest_lies_in_the_folder_manifests(project: TinyProject) -> None:
         check(project.folder / "manifests" / "missing.yaml")
 
 
-@pytest.mark.parametrize(("name", "schema"), [("manifest", manifest_schema()), ("role", role_schema())])
+@pytest.mark.parametrize(("name", "schema"), schemas().items())
 def test_the_committed_schema_is_the_one_of_the_code(name: str, schema: dict[str, object]) -> None:
     Draft202012Validator.check_schema(schema)
     assert (SCHEMAS / f"{name}.schema.json").read_bytes() == schema_bytes(schema), (
-        "run: python -c 'from pathlib import Path; from bundle.manifest import write_schemas; "
+        "run: python -c 'from pathlib import Path; from bundle.schemas import write_schemas; "
         'write_schemas(Path("manifests/schema"))\''
     )
 
 
-@pytest.mark.parametrize("name", ["manifest", "role"])
+@pytest.mark.parametrize("name", schemas())
 def test_no_object_in_a_schema_lets_unknown_keys_in(name: str) -> None:
     schema = json.loads((SCHEMAS / f"{name}.schema.json").read_bytes())
     objects = [schema, *schema["$defs"].values()]

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -183,6 +184,63 @@ def test_a_failed_build_leaves_the_bundle_that_was_there(world: World, tmp_path:
         build_carrier(path, world.roots, world.release, lambda _: io.BytesIO(b""), expires=EXPIRES)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+_BUILD_WITHOUT_SPACE = """
+import io, resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from bundle.pack import build_carrier
+from tests.world import EXPIRES, World
+world = World()
+world.grow()
+world.files["models/tiny/larger.bin"] = bytes(40_000_000)
+release, blobs = world.release, world.blobs
+resource.setrlimit(resource.RLIMIT_FSIZE, (6_000_000, 6_000_000))
+build_carrier(Path(sys.argv[2]), world.roots, release, lambda name: io.BytesIO(blobs[name]), expires=EXPIRES)
+"""
+
+
+def test_a_disk_that_takes_no_more_stops_the_build_and_leaves_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _BUILD_WITHOUT_SPACE, PROJECT, tmp_path / "out.tar"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert "OSError: [Errno 27]" in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["here", "/dev/shm"])  # noqa: S108 - a tmpfs
+def test_a_file_system_without_direct_writing_gets_the_same_bytes(
+    world: World, tmp_path: Path, folder: str
+) -> None:
+    world.grow()
+    world.signers = []
+    with tempfile.TemporaryDirectory(dir=tmp_path if folder == "here" else folder) as place:
+        assert build(world, Path(place)).read_bytes() == world.carrier_bytes()
+
+
+def test_blobs_of_every_size_around_a_block_and_a_buffer_come_out_whole(world: World, tmp_path: Path) -> None:
+    for size in (
+        1,
+        511,
+        512,
+        513,
+        4095,
+        4096,
+        4097,
+        2**21 - 1,
+        2**21,
+        2**21 + 1,
+        CHUNK_BYTES,
+        CHUNK_BYTES + 1,
+    ):
+        world.files[f"models/tiny/{size}.bin"] = bytes([size % 251]) * size
+    world.signers = []
+    assert build(world, tmp_path).read_bytes() == world.carrier_bytes()
 
 
 def test_what_a_killed_build_left_is_replaced(world: World, tmp_path: Path) -> None:

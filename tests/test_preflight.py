@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 import msgspec
 import pytest
 
+from appliance.clock import EARLIEST
 from appliance.facts import Facts
 from appliance.format import (
     Blob,
@@ -115,6 +116,7 @@ UNFIT: Cases = {
     "no root rights": ({"is_superuser": False}, {"superuser": "block"}),
     "a default route": ({"default_routes": ("eth0",)}, {"grade": "warn"}),
     "a clock that lost its time": ({"system_time": BUILT - timedelta(seconds=1)}, {"clock": "warn"}),
+    "a clock before ZIP": ({"system_time": EARLIEST - timedelta(seconds=1)}, {"clock": "block"}),
     "an older package": ({"packages": {"libc6": "2.36-8"}}, {"package-libc6": "block"}),
     "a newer package": ({"packages": {"libc6": "2.37"}}, {"package-libc6": "block"}),
     "no such package": ({"packages": {}}, {"package-libc6": "block"}),

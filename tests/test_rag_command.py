@@ -213,14 +213,14 @@ def test_what_steers_a_terminal_is_not_passed_on(world: Desk, tmp_path: Path) ->
     (tmp_path / "여비.txt").write_text(TRAVEL, "utf-8")
     at(world, "ingest", tmp_path, "--grade", "O")
     world.upstream.words = ["가\x1b[2J나\x07다\n라"]
-    assert at(world, "ask", "출장비").stdout.startswith("가[2J나다\n라\n")
+    assert at(world, "ask", "출장비").stdout.startswith("가\\x1b[2J나\\x07다\n라\n")
 
 
 def test_the_name_of_a_file_on_a_medium_steers_no_terminal(world: Desk, tmp_path: Path) -> None:
     (tmp_path / "가\x1b]0;나\x07.txt").write_text("이름이 이상한 파일이다.", "utf-8")
     (tmp_path / "다\x1b[2J.png").write_bytes(b"x")
     done = at(world, "ingest", tmp_path)
-    assert ("가]0;나.txt" in done.stderr, "다[2J.png" in done.stderr) == (True, True)
+    assert ("가\\x1b]0;나\\x07.txt" in done.stderr, "다\\x1b[2J.png" in done.stderr) == (True, True)
     assert "\x1b" not in done.stdout + done.stderr
 
 

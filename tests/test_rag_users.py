@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.clock import utc_now
 from appliance.errors import BadInput, Tampered, UnfitServer
 from appliance.rag.users import KEY_PREFIX, LiveUsers, UserFile, lower, new_key, within
-from appliance.state import utc_now
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,20 +19,33 @@ PROJECT = Path(__file__).parent.parent
 
 #: Modules without a test file of their own, and where they are tried instead.
 TESTED_ELSEWHERE: dict[str, str] = {
-    "appliance.audit.catalogue": "test_audit_checks",
+    "appliance.chain": "test_state and test_rotation",
+    "appliance.clock": "test_freshness",
+    "appliance.direct": "test_pack and test_intake",
+    "appliance.progress": "test_session and test_main",
+    "appliance.standing": "test_rotation and test_freshness",
+    "appliance.audit.checklists": "test_audit_catalogue and test_audit_site",
     "appliance.audit.checks.*": "test_audit_checks: a pass and a fail case for every check",
     "appliance.audit.collect": "test_audit_on_a_server",
     "appliance.audit.command": "test_audit_on_a_server",
+    "appliance.audit.controls": "test_audit_site",
     "appliance.audit.facts": "test_audit_reading",
     "appliance.audit.facts_*": "types; test_audit_checks and test_audit_reading",
-    "appliance.audit.reading.*": "test_audit_reading, test_audit_parsing, and test_audit_truth on a server",
+    "appliance.audit.reading.*": "test_audit_reading, and test_audit_on_a_server for what only a server has",
+    "appliance.audit.outcome": "shapes; test_audit_site and test_audit_report",
     "appliance.audit.result": "test_audit_checks and test_audit_report",
+    "appliance.audit.standing": "test_audit_site",
+    "appliance.audit.words": "test_audit_report",
     "appliance.console": "test_main",
+    "appliance.document": "test_manifest and test_audit_site",
     "appliance.durable": "test_durability: every order of sync and rename, under strace",
     "appliance.images": "test_containers",
     "appliance.journal": "test_state",
     "appliance.metadata": "test_release",
+    "appliance.part": "test_intake, test_kill_import, and test_durability for what a power cut leaves",
+    "appliance.pieces": "test_chunks and test_intake",
     "appliance.preparation": "test_operation and test_packages_and_images",
+    "appliance.problems": "test_manifest",
     "appliance.rag.access": "test_rag_api",
     "appliance.rag.chat": "test_rag_api",
     "appliance.rag.client": "test_rag_command",
@@ -48,22 +61,32 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "appliance.rag.turn": "test_rag_api",
     "appliance.rag.upload": "test_rag_api",
     "appliance.roots": "test_verify: rules 1 to 3",
+    "appliance.storekeeping": "test_holdings",
     "bundle.apt": "test_bundle_packages",
     "bundle.bom": "test_compose",
     "bundle.bootstrap": "test_firstcontact and test_journey: it is appliance.pyz",
     "bundle.collection": "test_collect",
+    "bundle.command": "test_key_command and test_build_cli",
     "bundle.contents": "test_compose",
+    "bundle.copying": "test_pack",
     "bundle.document": "test_manifest",
+    "bundle.draft": "test_ceremony and test_ceremony_kills",
+    "bundle.folder": "test_keys and test_ceremony",
     "bundle.images": "test_bundle_images",
+    "bundle.key_paper": "test_key_command",
     "bundle.local": "test_lock",
     "bundle.make": "test_build_cli and test_journey",
     "bundle.models": "test_lock and test_collect",
     "bundle.packet": "test_build_cli",
-    "bundle.problems": "test_manifest",
+    "bundle.pair": "test_keys",
+    "bundle.paper": "test_build_cli and test_key_command",
     "bundle.resolve": "test_lock",
+    "bundle.root": "test_verify, test_keys and test_ceremony",
+    "bundle.schemas": "test_manifest",
     "bundle.screen": "test_build_cli",
     "bundle.show": "test_build_cli",
     "bundle.sign": "test_pack",
+    "bundle.sign_command": "test_key_command",
     "bundle.sources": "test_manifest",
     "bundle.wheels": "test_lock and test_collect",
     "bundle.workshop": "test_build_cli",
@@ -116,7 +139,7 @@ def test_git_names_the_files_that_belong_here() -> None:
 
 
 def test_no_file_knows_a_folder_of_the_machine_it_was_written_on() -> None:
-    # The audit's cases tell of machines that nobody has.
+    # The audit's cases and planted faults tell of machines that nobody has.
     assert not lines_with(MACHINE_PATHS, but_not_under="tests/audit/")
 
 
@@ -235,7 +258,8 @@ def test_every_locked_package_is_held_by_a_digest() -> None:
 
 
 def _lock() -> str:
-    return (PROJECT / "requirements-dev.txt").read_text("utf-8")
+    """Return what is locked: the environment of all, and the fuzzers' own."""
+    return "".join((PROJECT / f"requirements-{name}.txt").read_text("utf-8") for name in ("dev", "fuzz"))
 
 
 #: torch and what needs it are the servers' only: larger than everything else together.

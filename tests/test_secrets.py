@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.problems import BadInputs
 from bundle.manifest import check
-from bundle.problems import BadInputs
 from bundle.resolve import make_lock
 from bundle.secrets import Content, contents, find_secrets, refuse_secrets
 from tests.project import Events, TinyProject

@@ -151,7 +151,8 @@ def test_checking_the_content_finds_a_flipped_byte_and_writes_nothing(
     here = session(site)
     with here.judged(world.carrier(tmp_path), None) as (bundle, carrier), pytest.raises(Tampered) as found:
         here.check_content(bundle, carrier)
-    assert found.value.where == blobs[member]
+    assert f"blob {blobs[member]}, chunk 0" in "\n".join(found.value.lines())
+    assert f"of {member}: " in "\n".join(found.value.lines())
     assert sorted(path.name for path in site.root.iterdir()) == ["state"]
 
 
@@ -197,6 +198,7 @@ def test_on_a_terminal_there_is_a_bar(
 def test_an_unfit_server_hears_every_reason_at_once(site: Site, world: World) -> None:
     from appliance.errors import UnfitServer  # noqa: PLC0415 - only here
 
+    site.adopt(world)
     target = world.release.target
     wrong = world.release.__class__(
         **{

@@ -19,10 +19,11 @@ from hypothesis import strategies as some
 from tuf.api._payload import Root
 from tuf.api.dsse import SimpleEnvelope
 
+from appliance.clock import reference_time
 from appliance.errors import AlreadyRunning, BadInput, Tampered, Untrusted
 from appliance.format import envelope_to_bytes, sha256_hex
 from appliance.journal import Journal
-from appliance.state import FirstContact, State, reference_time
+from appliance.state import FirstContact, State
 from appliance.verify import Floor
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def test_newer_roots_are_trusted_from_the_moment_they_are_stored(adopted: State)
 
 def test_a_root_that_was_accepted_can_be_asked_for_by_its_version(adopted: State) -> None:
     adopted.accept_roots([root_envelope(2)])
-    assert [adopted.root(version) for version in (1, 2, 3)] == [FIRST.root, root_envelope(2), None]
+    assert [adopted.chain.root(version) for version in (1, 2, 3)] == [FIRST.root, root_envelope(2), None]
 
 
 @pytest.mark.parametrize("version", [1, 3])

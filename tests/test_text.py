@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.text import Text, choose_language, text
+from appliance.text import Text, choose_language, printable, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,3 +189,28 @@ def test_calls_are_seen_in_every_form_they_take() -> None:
         Sentence("x.py:4", "c", None),
     ]
     assert placeholders("{a} {{no}} {b.c!r:>8} {d[0]}") == {"a", "b", "d"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "seen"),
+    [
+        ("\x1b[2Jgone", r"\x1b[2Jgone"),
+        ("\x9b2J", r"\x9b2J"),
+        ("bell\x07, delete\x7f, return\r", r"bell\x07, delete\x7f, return\r"),
+        ("a\u202etxt.exe", r"a\u202etxt.exe"),
+        ("\u2066a\u2069\u200f\u061c", r"\u2066a\u2069\u200f\u061c"),
+        ("a\u2028b\u2029c\x85d", r"a\u2028b\u2029c\x85d"),
+        ("no\u200bwidth\ufeff\u00ad", r"no\u200bwidth\ufeff\xad"),
+        ("tag\U000e0041, private\ue000", r"tag\U000e0041, private\ue000"),
+        ("no UTF-8: \udcff", r"no UTF-8: \udcff"),
+        ("한글과　넓은 칸\u00a0그리고\n\t줄", "한글과　넓은 칸\u00a0그리고\n\t줄"),
+    ],
+)
+def test_what_cannot_be_seen_is_spelled_out(raw: str, seen: str) -> None:
+    assert printable(raw) == seen
+    assert text("{name}", name=raw.replace("\n", " ")).render() == seen.replace("\n", " ")
+
+
+def test_a_line_end_in_a_name_begins_no_line_of_ours() -> None:
+    assert text("found {name}", name="a\n  remedy: run me").render() == r"found a\n  remedy: run me"
+    assert text("two\nlines of {number:.1f}", number=2.0).render() == "two\nlines of 2.0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -185,6 +186,37 @@ def test_a_server_goes_from_whichever_root_it_trusts_to_the_newest(rotated: Worl
     bundle = judge(rotated, rotated.trust(trusted))
     assert bundle.root_version == 3
     assert bundle.new_roots == rotated.roots[trusted:]
+
+
+def knowing(world: World, trusted: int) -> Trust:
+    """Return the trust of a server that has had every root up to this one."""
+    return replace(world.trust(trusted), older=tuple(world.root(version) for version in range(1, trusted)))
+
+
+@pytest.mark.parametrize("trusted", [1, 2, 3])
+def test_roots_that_were_trusted_here_before_may_ride_along_as_they_were(
+    rotated: World, trusted: int
+) -> None:
+    assert judge(rotated, knowing(rotated, trusted)).root_version == 3
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_another_root_in_the_place_of_an_older_one_is_untrusted(rotated: World, version: int) -> None:
+    trust = knowing(rotated, 3)
+    rotated.generations[version - 1].expires = EXPIRES
+    assert "another root" in str(refusal(rotated, trust))
+
+
+@pytest.mark.parametrize(
+    "signers", [["root-2a", "root-2b"], ["root-2a", "root-2b", "root-1", "root-2", "stranger"]]
+)
+def test_the_signatures_of_the_root_before_the_trusted_one_are_asked_for_again(
+    rotated: World, signers: list[str]
+) -> None:
+    """A signature that is no longer needed must be good all the same, and nobody else may have signed."""
+    trust = knowing(rotated, 2)
+    rotated.generations[1].signers = [key(name) for name in signers]
+    assert isinstance(refusal(rotated, trust), Untrusted)
 
 
 def test_a_bundle_with_fewer_roots_than_the_server_knows_is_incomplete(rotated: World) -> None:
@@ -606,7 +638,6 @@ def test_a_release_of_another_format_finds_the_server_unfit(world: World) -> Non
 @pytest.mark.parametrize(
     "change",
     [
-        {"more": 1},
         {"blobs": []},
         {"environments": []},
         {"counter": 0},

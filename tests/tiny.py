@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from appliance.intake import import_bundle
 from appliance.media import open_carrier
 from appliance.operation import Operator
 from appliance.release import Server, installed
+from appliance.standing import read_standing
 from appliance.state import FirstContact
-from appliance.store import import_bundle
 from appliance.verify import verify
 from tests.world import NOW, World
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from appliance.operation import Outcome
+    from appliance.standing import Standing
     from appliance.text import Event
     from appliance.verify import Trust, TrustedBundle
 
@@ -127,6 +129,9 @@ class Site:
         trust = self.server.state.trust()
         assert trust is not None
         return trust
+
+    def standing(self) -> Standing:
+        return read_standing(self.server, None)
 
     def bring_in(self, carrier_path: Path, reference_time: datetime = NOW) -> TrustedBundle:
         with open_carrier(carrier_path) as carrier:

@@ -1,27 +1,34 @@
-"""The catalogues as data: our checks, and the numbers and titles of the guides that they stand for.
+"""The catalogues as data: our checks, and the controls of the guides that they are evidence for.
 
-Of the guides only indices are here: number, title, grade or importance, edition. Which item a check is
-evidence for is our judgement; whether an item is met is the institution's.
+Of the guides only indices are here: number, title, grade or importance, edition. Which check is evidence for
+which control, and for which part of it, is our judgement; whether a control is met is the institution's.
+The one home of checklists is ``manifests/checklists``; a wheel of the appliance has them beside this module.
 """
 
 from __future__ import annotations
 
-import csv
 from functools import cache
 from importlib import resources
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
-from appliance.format import Grade, Value
+from appliance.format import Grade, Name, Value
 
 Importance = Literal["high", "medium", "low"]
-AREAS_OF_GUIDES = {"kisa": "KISA 2026", "n2sf": "N2SF 1.0", "nis": "NIS AI 2025"}
-_FILES = {
-    "kisa": ("kisa_unix_2026.csv", "kisa_web_2026.csv"),
-    "n2sf": ("n2sf_1.0.csv",),
-    "nis": ("nis_ai_2025.csv",),
-}
+Kind = Literal["manual", "institution", "not-applicable"]
+#: How a control is answered: by machine, by machine in part, or as its ``kind`` says.
+Answered = Literal["automated", "partial", "manual", "institution", "not-applicable"]
+Filled = Annotated[str, Meta(min_length=1, max_length=4000)]
+Short = Annotated[str, Meta(min_length=1, max_length=300)]
+ControlId = Annotated[str, Meta(pattern=r"^[\w.()-]{1,40}$")]
+Grades = Annotated[str, Meta(pattern=r"^C?S?O?$")]
+
+#: In a wheel of the appliance; hatch puts them there (``force-include`` in pyproject.toml).
+_PACKED = Path(str(resources.files("appliance.audit"))) / "checklists"
+_HOME = Path(__file__).parents[2] / "manifests" / "checklists"
 
 
 class Words(Value, frozen=True):
@@ -35,11 +42,19 @@ class Words(Value, frozen=True):
         return Words(ko=self.ko.format(**values), en=self.en.format(**values))
 
 
-class Check(Value, frozen=True):
-    """What is said about a check; ``limits``: its threshold for each grade.
+#: An institution writes in its own language; Banip in both.
+Said = Words | Filled
 
-    ``full``: items of guides of which this check, with the others that name them, leaves nothing to ask. Of
-    all others it shows a part: what its title and expectation say.
+
+def both(said: Said) -> Words:
+    """Return words for both languages, whichever way they were written."""
+    return said if isinstance(said, Words) else Words(ko=said, en=said)
+
+
+class Check(Value, frozen=True):
+    """What is said about a check; ``limits``: its threshold for each grade, and which way is stricter.
+
+    ``needs_certificate``: it is about validated cryptography, which a site proves by certificate alone.
     """
 
     title: Words
@@ -47,13 +62,11 @@ class Check(Value, frozen=True):
     importance: Importance
     grades: str
     automatic: bool
-    kisa: tuple[str, ...]
-    n2sf: tuple[str, ...]
-    nis: tuple[str, ...]
-    full: tuple[str, ...]
     expected: Words
     remedy: Words
     limits: dict[Grade, str] = msgspec.field(default_factory=dict)
+    stricter: Literal["lower", "higher"] = "lower"
+    needs_certificate: bool = False
 
 
 class Checks(Value, frozen=True):
@@ -64,40 +77,124 @@ class Checks(Value, frozen=True):
     checks: dict[str, Check]
 
 
+class Evidence(Value, frozen=True, omit_defaults=True):
+    """A check that shows something of a control: all of it, or the ``part`` that is named."""
+
+    check: Short
+    shows: Literal["full", "part"]
+    part: Said | None = None
+
+
+class Rest(Value, frozen=True, omit_defaults=True):
+    """What no check shows of a control: why, what to ask, and what to look at (files, commands)."""
+
+    kind: Kind
+    reason: Said
+    ask: Said | None = None
+    look: tuple[Said, ...] = ()
+
+
+class Uncertain(Value, frozen=True):
+    """A cell of the index on which its sources disagree; the institution's copy of the guide decides."""
+
+    cell: Literal["title", "meaning", "importance", "grades"]
+    note: Said
+
+
+class Control(Value, frozen=True, omit_defaults=True):
+    """One numbered item of a guide.
+
+    A control without ``rest`` is answered by its checks: by one that shows all of it, or, where it says
+    ``together: full``, by parts that are the whole together. ``grades``: those that it applies to; none
+    given: every server. ``earlier``: its numbers in the edition before. ``clause``: the guide's text, as the
+    institution put it there. ``key``: the guide calls it a key measure for what Banip is, internal-only AI.
+    """
+
+    id: ControlId
+    title: Short
+    area: Name
+    section: str = ""
+    importance: Importance | None = None
+    grades: Grades | None = None
+    managerial: bool = False
+    key: bool = False
+    earlier: tuple[Short, ...] = ()
+    uncertain: tuple[Uncertain, ...] = ()
+    checks: tuple[Evidence, ...] = ()
+    together: Literal["full"] | None = None
+    rest: Rest | None = None
+    clause: str = ""
+
+    def asked_at(self, grade: Grade) -> bool:
+        """Tell whether the guide asks this control of a server of that grade."""
+        return self.grades is None or grade in self.grades
+
+    def answered(self, grade: Grade | None = None) -> Answered:
+        """Say how the control is answered, at a grade or by all there is. ``KeyError`` for an unknown check.
+
+        A check that is not asked for at the grade is no evidence there, and neither is one that only a
+        person can answer.
+        """
+        if self.rest is not None and self.rest.kind == "not-applicable":
+            return "not-applicable"
+        asked = [checks().checks[one.check] for one in self.checks]
+        asked = [one for one in asked if grade is None or grade in one.grades]
+        by_machine = [one for one in asked if one.automatic]
+        if by_machine:
+            whole = self.rest is None and len(by_machine) == len(asked)
+            return "automated" if whole else "partial"
+        if asked or self.rest is None:
+            return "manual" if asked else "not-applicable"
+        return self.rest.kind
+
+
+class Checklist(Value, frozen=True, omit_defaults=True):
+    """A guide, or an institution's own checklist; ``guide``: its short name, ``label``: what tables say."""
+
+    format: Literal[1]
+    guide: Name
+    label: Short
+    title: Said
+    edition: Short
+    areas: Annotated[dict[Name, Said], Meta(min_length=1)]
+    controls: Annotated[tuple[Control, ...], Meta(min_length=1)]
+    notes: tuple[Said, ...] = ()
+
+
+class Clause(Value, frozen=True, omit_defaults=True):
+    """What a site adds to a control of a guide: its text, and the grades where the index is uncertain."""
+
+    id: ControlId
+    clause: str = ""
+    grades: Grades | None = None
+
+
+class Extension(Value, frozen=True):
+    """A site's additions to a guide that Banip brings."""
+
+    format: Literal[1]
+    extends: Name
+    controls: Annotated[tuple[Clause, ...], Meta(min_length=1)]
+
+
 class Item(Value, frozen=True):
-    """An item of a guide; ``about`` is its importance (KISA) or the grades that it applies to (N2SF)."""
+    """A control as a check refers to it; ``about`` is its importance or the grades that it applies to."""
 
     guide: str
+    label: str
     id: str
     title: str
+    shows: Literal["full", "part"]
     about: str = ""
 
 
 @cache
 def checks() -> Checks:
     """Return our checks."""
-    return msgspec.json.decode(_data("checks.json"), type=Checks)
+    data = resources.files("appliance.audit").joinpath("data", "checks.json").read_text("utf-8")
+    return msgspec.json.decode(data, type=Checks)
 
 
-@cache
-def items() -> dict[str, dict[str, Item]]:
-    """Return the items of every guide by its short name and their number."""
-    return {
-        guide: {item.id: item for name in names for item in _items(guide, name)}
-        for guide, names in _FILES.items()
-    }
-
-
-def _items(guide: str, name: str) -> tuple[Item, ...]:
-    rows = csv.DictReader(_data(name).splitlines())
-    return tuple(Item(AREAS_OF_GUIDES[guide], row["id"], row["title"], _about(row)) for row in rows)
-
-
-def _about(row: dict[str, str]) -> str:
-    if "importance" in row:
-        return row["importance"]
-    return "".join(grade for grade in "CSO" if row.get(f"grade_{grade.lower()}") == "1")
-
-
-def _data(name: str) -> str:
-    return resources.files("appliance.audit").joinpath("data", name).read_text("utf-8")
+def checklists_folder() -> Path:
+    """Return where the checklists are that came with this appliance: in its wheel, or in the project."""
+    return _PACKED if _PACKED.is_dir() else _HOME

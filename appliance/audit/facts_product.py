@@ -69,6 +69,7 @@ class StateJournal(Value, frozen=True, omit_defaults=True):
     head: str = ""
     broken: str | None = None
     unsafe: tuple[str, ...] = ()  # events that weakened safety on purpose
+    replaced: tuple[str, ...] = ()  # first roots that were trusted before, and when that ended
     first: datetime | None = None
     intakes: tuple[datetime, ...] = ()  # when a medium was at work: events of an import or an installation
     last_backup: datetime | None = None

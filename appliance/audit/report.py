@@ -7,33 +7,36 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from appliance.audit.catalogue import checks
-from appliance.audit.result import STATUSES
+from appliance.audit.controls import ANSWERED
+from appliance.audit.outcome import STATUSES
+from appliance.audit.words import (
+    ANSWER_WORDS,
+    ANSWERED_WORDS,
+    DECISION_WORDS,
+    DIRECTION_WORDS,
+    GRADE_WORDS,
+    IMPORTANCE_WORDS,
+    LABELS,
+    STANDING_WORDS,
+    STATUS_WORDS,
+)
 from appliance.durable import make_folder, write_file
-from appliance.text import text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.audit.facts import AuditFacts
-    from appliance.audit.result import AuditResult, Result
+    from appliance.audit.outcome import AuditResult, Result
     from appliance.text import Language, Text
 
 REPORT_MODE = 0o600
-STATUS_WORDS: dict[str, Text] = {
-    "pass": text("pass"),
-    "fail": text("fail"),
-    "manual": text("to be confirmed"),
-    "not-applicable": text("not applicable"),
-    "unknown": text("not established"),
-}
-IMPORTANCE_WORDS: dict[str, Text] = {"high": text("high"), "medium": text("medium"), "low": text("low")}
-GRADE_WORDS: dict[str, Text] = {"C": text("secret"), "S": text("sensitive"), "O": text("open")}
 _URGENT = ("high", "medium", "low")
 
 
@@ -72,6 +75,9 @@ def html(result: AuditResult, language: Language) -> str:
         script=script,
         policy=f"default-src 'none'; style-src '{_source(style)}'; script-src '{_source(script)}'",
         urgent=_urgent(result),
+        asked=sum(one.applies for guide in result.guides for one in guide.controls),
+        titles={one.id: getattr(one.title, language) for one in result.results},
+        answers=ANSWERED,
         areas=checks().areas,
         statuses=STATUSES,
         language=language,
@@ -85,16 +91,23 @@ def _urgent(result: AuditResult) -> list[Result]:
 
 
 def _words_of(language: Language) -> dict[str, Any]:
-    def say(words: Text) -> str:
-        return words.render(language)
-
-    return {
-        "status_word": lambda name: say(STATUS_WORDS[name]),
-        "importance_word": lambda name: say(IMPORTANCE_WORDS[name]),
-        "grade_word": lambda name: say(GRADE_WORDS[name]),
-        "label": lambda name: say(LABELS[name]),
-        "say": lambda words: getattr(words, language),
+    tables = {
+        "status_word": STATUS_WORDS,
+        "answered_word": ANSWERED_WORDS,
+        "importance_word": IMPORTANCE_WORDS,
+        "grade_word": GRADE_WORDS,
+        "standing_word": STANDING_WORDS,
+        "answer_word": ANSWER_WORDS,
+        "direction_word": DIRECTION_WORDS,
+        "decision_word": DECISION_WORDS,
+        "label": LABELS,
     }
+    found: dict[str, Any] = {name: partial(_say, table, language) for name, table in tables.items()}
+    return {**found, "say": lambda words: getattr(words, language)}
+
+
+def _say(table: dict[str, Text], language: Language, name: str) -> str:
+    return table[name].render(language)
 
 
 def _source(content: str) -> str:
@@ -104,65 +117,3 @@ def _source(content: str) -> str:
 
 def _data(name: str) -> str:
     return resources.files("appliance.audit").joinpath("data", name).read_text("utf-8")
-
-
-LABELS: dict[str, Text] = {
-    "title": text("Security audit report"),
-    "subtitle": text("Evidence and readiness of one server; the judgement is the institution's"),
-    "host": text("Server"),
-    "system": text("Operating system"),
-    "release": text("Installed release"),
-    "taken": text("Taken at"),
-    "appliance": text("Auditing program"),
-    "grade": text("Audited grade"),
-    "report_grade": text("Grade of this document"),
-    "score": text("Score"),
-    "score_note": text("weighted by importance; what was not established counts as not passed"),
-    "areas": text("By area"),
-    "area": text("Area"),
-    "urgent": text("To be mended first"),
-    "nothing_urgent": text("Nothing failed."),
-    "all": text("All checks"),
-    "everything": text("all"),
-    "search": text("Search id, title, observed value"),
-    "check": text("Check"),
-    "status": text("Status"),
-    "importance": text("Importance"),
-    "observed": text("Observed"),
-    "expected": text("Expected"),
-    "where": text("Where"),
-    "items": text("Items of the guides"),
-    "remedy": text("Remedy"),
-    "shown": text("shown"),
-    "limits": text("What this report does not say"),
-    "limit_judgement": text(
-        "It shows evidence from this server for items of the guides. Whether an item is met is decided by "
-        "the institution and reviewed by the NIS; no line here is such a decision."
-    ),
-    "limit_partial": text(
-        "A check is evidence for a part of an item. Items without a technical trace on this server "
-        "(procedures, people, rooms, the network outside) are not in it."
-    ),
-    "limit_root": text(
-        "Whoever is root on this server could forge it. Compare the operation log's last value with an "
-        "earlier paper copy."
-    ),
-    "limit_crypto": text(
-        "Banip brings no validated cryptographic module. Only the institution can name the one it uses."
-    ),
-    "limit_size": text(
-        "Files above 8 MiB are compared by size unless the audit was asked to hash everything; byte code "
-        "that Python writes is not compared."
-    ),
-    "limit_guides": text(
-        "Guides: KISA 2026 (Unix servers), N2SF 1.0, NIS AI security guidebook 2025; numbers and titles only."
-    ),
-    "signature": text("Confirmation"),
-    "officer": text("Security officer"),
-    "operator": text("Operator"),
-    "approver": text("Approver"),
-    "name": text("Name"),
-    "date": text("Date"),
-    "sign": text("Signature"),
-    "opinion": text("Opinion and exceptions"),
-}

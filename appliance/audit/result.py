@@ -1,112 +1,105 @@
-"""Checks x facts: every verdict with its words, and what they come to."""
+"""Checks x facts x what the institution decided: every verdict with its words, and what they come to."""
 
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime  # noqa: TC003 - msgspec resolves annotations at run time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
-from appliance.audit.catalogue import AREAS_OF_GUIDES, Check, Importance, Item, Words, checks, items
+from appliance.audit.catalogue import Check, Words, checks
+from appliance.audit.checklists import items_by_check
 from appliance.audit.checks import CHECKS, Asked, Verdict, judge_one
-from appliance.audit.checks.verdict import Status  # noqa: TC001 - msgspec resolves annotations at run time
-from appliance.format import Grade, Value
-from appliance.text import Text, text
+from appliance.audit.controls import EXCUSABLE, WEIGHTS, guide_result, share
+from appliance.audit.outcome import STATUSES, AuditResult, ControlResult, Result, Score
+from appliance.audit.site import korean_day, no_rules
+from appliance.audit.standing import Decisions
+from appliance.text import text
 
 if TYPE_CHECKING:
+    from appliance.audit.catalogue import Item
     from appliance.audit.facts import AuditFacts
+    from appliance.audit.outcome import Accepted, Attested, GuideResult, Status
+    from appliance.audit.site import SiteRules
+    from appliance.format import Grade
+    from appliance.text import Text
 
-STATUSES: tuple[Status, ...] = ("fail", "unknown", "manual", "pass", "not-applicable")
-WEIGHTS: dict[Importance, int] = {"high": 3, "medium": 2, "low": 1}
-_COUNTED = ("pass", "fail", "unknown")
+_COUNTED = ("pass", "fail", "unknown", "exception")
 _RISING = "OSC"
 #: Logs and configuration of a server are sensitive themselves, whatever the grade of what it serves.
 _LEAST_REPORT_GRADE = "S"
 
 
-class Result(Value, frozen=True):
-    """One check: what was asked, what was seen and where, which items it stands for, what to do."""
+def audit(facts: AuditFacts, grade: Grade, rules: SiteRules | None = None) -> AuditResult:
+    """Judge the facts for a grade, as the institution tailored it.
 
-    id: str
-    status: Status
-    title: Words
-    area: str
-    importance: Importance
-    observed: Words
-    expected: Words
-    where: str
-    items: tuple[Item, ...]
-    remedy: Words
-
-
-class Score(Value, frozen=True):
-    """An area: how many checks passed of those that count, and the share weighted by importance, 0-100.
-
-    ``share`` is None where nothing counts. Manual and not applicable do not count; unknown does, unpassed.
+    Touches nothing: the same facts and rules give the same result anywhere. Whether a decision of the site
+    still holds is asked of the time at which the facts were taken.
     """
-
-    area: str
-    name: Words
-    passed: int
-    counted: int
-    share: int | None
-
-
-class AuditResult(Value, frozen=True):
-    """An audit of one server at one moment; ``report_grade`` is the grade of the report as a document."""
-
-    format: Literal[1]
-    grade: Grade
-    report_grade: Grade
-    taken: datetime
-    appliance: str
-    host: str
-    system: str
-    release: str
-    release_grade: Grade | None
-    counts: dict[Status, int]
-    score: int | None
-    scores: tuple[Score, ...]
-    results: tuple[Result, ...]
-
-
-def audit(facts: AuditFacts, grade: Grade) -> AuditResult:
-    """Judge the facts for a grade. Touches nothing: the same facts give the same result anywhere."""
-    results = tuple(_result(name, facts, grade) for name in checks().checks)
-    scores = tuple(_score(area, name, results) for area, name in checks().areas.items())
-    host, release = facts.host.value, facts.release.value
-    counts = Counter(one.status for one in results)
+    rules = rules or no_rules()
+    decisions = Decisions(rules, korean_day(facts.taken))
+    items = items_by_check(rules.checklists)
+    results = {name: _result(name, facts, grade, decisions, items.get(name, ())) for name in checks().checks}
+    guides = tuple(guide_result(guide, results, decisions, grade) for guide in rules.checklists.values())
+    every = tuple(results.values())
+    counts = Counter(one.status for one in every)
     return AuditResult(
-        format=1,
+        format=2,
         grade=grade,
         report_grade=max(grade, _LEAST_REPORT_GRADE, key=_RISING.index),  # type: ignore[arg-type]
         taken=facts.taken,
         appliance=facts.appliance,
-        host=host.name if host else "?",
-        system=f"{host.os}, {host.kernel}" if host else "?",
-        release=release.id if release else "-",
-        release_grade=release.grade if release else None,
+        **_server(facts),
         counts={status: counts[status] for status in STATUSES},
-        score=_share(results),
-        scores=scores,
-        results=results,
+        score=share((WEIGHTS[one.importance], one.status) for one in every),
+        scores=tuple(_score(area, name, every) for area, name in checks().areas.items()),
+        results=every,
+        guides=guides,
+        decisions=decisions.log(by_reference(every, guides)),
+        site_files=rules.files,
     )
 
 
-def _result(name: str, facts: AuditFacts, grade: Grade) -> Result:
+def _server(facts: AuditFacts) -> dict[str, Any]:
+    """Return what was audited: members of the result by their names."""
+    host, release = facts.host.value, facts.release.value
+    return {
+        "host": host.name if host else "?",
+        "system": f"{host.os}, {host.kernel}" if host else "?",
+        "release": release.id if release else "-",
+        "release_grade": release.grade if release else None,
+    }
+
+
+def by_reference(
+    results: tuple[Result, ...], guides: tuple[GuideResult, ...]
+) -> dict[str, Result | ControlResult]:
+    """Return every result by the reference that a site's files know it by."""
+    found: dict[str, Result | ControlResult] = {one.id: one for one in results}
+    return found | {f"{guide.guide}/{one.id}": one for guide in guides for one in guide.controls}
+
+
+def _result(
+    name: str, facts: AuditFacts, grade: Grade, decisions: Decisions, items: tuple[Item, ...]
+) -> Result:
     about = checks().checks[name]
-    limit = about.limits.get(grade, "")
-    found = _judge(name, facts, grade, about, limit)
+    limit, tailored = decisions.limit(name, about, grade)
+    verdict = _judge(name, facts, grade, about, limit)
+    exception = decisions.exception(name)
+    attestation = decisions.attestation(name, certified=about.needs_certificate)
     return Result(
         id=name,
-        status=found.status,
+        status=_status(verdict.status, exception, attestation),
+        found=verdict.status,
         title=about.title,
         area=about.area,
         importance=about.importance,
-        observed=_words(found.observed),
+        observed=_words(verdict.observed),
         expected=about.expected.of(limit=limit, grade=grade),
-        where=found.where,
-        items=_items(about),
+        where=verdict.where,
+        items=items,
         remedy=about.remedy.of(limit=limit, grade=grade),
+        tailored=tailored,
+        exception=exception,
+        attestation=attestation,
     )
 
 
@@ -116,9 +109,14 @@ def _judge(name: str, facts: AuditFacts, grade: Grade, about: Check, limit: str)
     return judge_one(name, facts, Asked(grade, limit))
 
 
-def _items(about: Check) -> tuple[Item, ...]:
-    found = items()
-    return tuple(found[guide][number] for guide in AREAS_OF_GUIDES for number in getattr(about, guide))
+def _status(found: Status, exception: Accepted | None, attestation: Attested | None) -> Status:
+    """Return what a check is shown as: nobody's word makes it pass, and somebody's may make it fail."""
+    if found == "manual" and attestation is not None and attestation.standing == "in-force":
+        answered: dict[str, Status] = {"does-not-hold": "fail", "not-applicable": "not-applicable"}
+        found = answered.get(attestation.answer, found)
+    if found in EXCUSABLE and exception is not None and exception.standing == "in-force":
+        return "exception"
+    return found
 
 
 def _words(observed: Text) -> Words:
@@ -126,15 +124,14 @@ def _words(observed: Text) -> Words:
 
 
 def _score(area: str, name: Words, results: tuple[Result, ...]) -> Score:
-    here = tuple(one for one in results if one.area == area and one.status in _COUNTED)
-    return Score(area, name, sum(one.status == "pass" for one in here), len(here), _share(here))
-
-
-def _share(results: tuple[Result, ...]) -> int | None:
-    counted = [one for one in results if one.status in _COUNTED]
-    total = sum(WEIGHTS[one.importance] for one in counted)
-    good = sum(WEIGHTS[one.importance] for one in counted if one.status == "pass")
-    return 100 * good // total if total else None
+    here = tuple(one for one in results if one.area == area)
+    return Score(
+        area=area,
+        name=name,
+        passed=sum(one.status == "pass" for one in here),
+        counted=sum(one.status in _COUNTED for one in here),
+        share=share((WEIGHTS[one.importance], one.status) for one in here),
+    )
 
 
 def uncovered() -> set[str]:

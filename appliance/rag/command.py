@@ -5,19 +5,19 @@
 
 from __future__ import annotations
 
-import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 import msgspec
 
+from appliance.clock import utc_now
 from appliance.durable import make_folder, write_file
 from appliance.errors import BadInput, BanipError
 from appliance.format import Grade
 from appliance.rag.client import DEFAULT_URL, Client, Declined, KeyRefused
 from appliance.rag.users import Role, UserFile, digest_of
-from appliance.state import utc_now
+from appliance.release import OPERATOR
 from appliance.text import Event, printable, text
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from appliance.release import Server
     from appliance.session import Session
 
-OPERATOR = "operator"
 GRADE = click.option("--grade", type=click.Choice(get_args(Grade)))
 URL = click.option("--url", default=DEFAULT_URL, help="Where the API listens, on this server.", hidden=True)
 _SHOWN_CHARACTERS = 160
@@ -74,7 +73,7 @@ def ask(session: Session, question: str, url: str) -> None:
         piece = event["choices"][0]["delta"].get("content", "")
         answer += piece
         if not session.as_json:
-            session.stream(plain(piece))
+            session.stream(printable(piece))
         last = event
     told = last["banip"]
     if session.as_json:
@@ -86,19 +85,16 @@ def ask(session: Session, question: str, url: str) -> None:
     session.write(words.render(session.language))
 
 
-def plain(words: str) -> str:
-    """Return words without control characters: a model may say anything, also what steers a terminal."""
-    return "".join(c for c in printable(words) if c in "\n\t" or not unicodedata.category(c).startswith("C"))
-
-
 def _sources(session: Session, told: dict[str, Any]) -> Iterator[str]:
     language = session.language
     yield "\n"
     yield text("sources, the best first:").render(language)
     for source in told["sources"]:
         mark = text("cited").render(language) if source["cited"] else "-"
-        yield plain(f"[{source['number']}] {source['name']} · {source['place']} · {source['grade']} · {mark}")
-        shown = " ".join(plain(source["text"]).split())
+        yield printable(
+            f"[{source['number']}] {source['name']} · {source['place']} · {source['grade']} · {mark}"
+        )
+        shown = " ".join(printable(source["text"]).split())
         yield "    " + shown[:_SHOWN_CHARACTERS] + "…" * (len(shown) > _SHOWN_CHARACTERS)
     if not told["sources"]:
         yield "  -"
@@ -185,7 +181,7 @@ def _is_hidden(path: Path, top: Path) -> bool:
 
 
 def _taken(place: str, path: Path, done: dict[str, Any]) -> Event:
-    shown = plain(str(path))
+    shown = printable(str(path))
     words = text("{place} {path}: {count} passages", place=place, path=shown, count=done["passages"])
     if done["already"]:
         words = text("{place} {path}: was in already", place=place, path=shown)
@@ -194,14 +190,14 @@ def _taken(place: str, path: Path, done: dict[str, Any]) -> Event:
 
 def _failed(place: str, path: Path, error: Exception) -> Event:
     reason = _reason(error) if isinstance(error, BanipError) else str(error)
-    shown = plain(str(path))
+    shown = printable(str(path))
     words = text("{place} {path}: not taken in: {reason}", place=place, path=shown, reason=reason)
     return Event("failed", words, {"path": str(path), "reason": str(reason)})
 
 
 def _reason(error: BanipError) -> object:
     """Return what the API said, or what was found wrong before it was asked."""
-    return plain(str(error.seen)) if isinstance(error, Declined) else error.happened
+    return printable(str(error.seen)) if isinstance(error, Declined) else error.happened
 
 
 def _sum_up(session: Session, taken: list[dict[str, Any]], failed: list[Path]) -> None:
@@ -210,7 +206,7 @@ def _sum_up(session: Session, taken: list[dict[str, Any]], failed: list[Path]) -
             text(
                 "{failed} of {all} files were not taken in", failed=len(failed), all=len(failed) + len(taken)
             ),
-            seen=plain(", ".join(map(str, failed))),
+            seen=printable(", ".join(map(str, failed))),
             remedy=text("mend or leave out these files and run the same command again"),
         )
     new = sum(not each["already"] for each in taken)

@@ -731,9 +731,11 @@ PLANTS: tuple[Plant, ...] = (
         "changed-operation-log",
         "path.write_bytes(path.read_bytes().replace(b'event', b'evend', 1))",
         "log.operations-chained",
-        hides="audit.regular backup.age device.usb-events log.no-weakened-safety release.last-operation",
+        hides="audit.regular backup.age device.usb-events log.no-weakened-safety release.last-operation"
+        " release.trust-unchanged",
     ),
     journal("weakened-safety", "journal.append('unsafe-planted')", "log.no-weakened-safety"),
+    journal("replaced-trust", "journal.append('trust-replaced', former='0' * 64)", "release.trust-unchanged"),
     journal("failed-operation", "journal.append('finished', outcome='failed')", "release.last-operation"),
     journal("a-backup", "journal.append('backup')", "", passes="backup.age"),
     # --- What only a kernel of its own shows

@@ -44,6 +44,15 @@ def signature(facts: AuditFacts, _: Asked) -> Verdict:
     return passed(words, facts.release.source)
 
 
+@check("release.trust-unchanged")
+def trust_unchanged(facts: AuditFacts, _: Asked) -> Verdict:
+    """The first root is that of the first contact; where a person has replaced it, every report shows it."""
+    state = facts.state.get()
+    if state.broken is not None:
+        return Verdict("unknown", text("{names}", names=state.broken), facts.state.source)
+    return unless(state.replaced, facts.state.source, text("never replaced"))
+
+
 @check("release.not-behind")
 def not_behind(facts: AuditFacts, _: Asked) -> Verdict:
     """The counter of what is installed is the newest that was ever good here; a rollback is shown."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import hashlib
 import io
 import os
 import stat
@@ -18,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from appliance.audit.facts_product import Drift
+from appliance.pieces import digest_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,6 @@ WHEEL_MOST_BYTES = 64 * 1024 * 1024
 MODELS_MOST_BYTES = 2 * 1024 * 1024 * 1024
 MODELS = "models/"
 NAMED_MOST = 100
-_PIECE_BYTES = 1024 * 1024
 _WRITTEN_BY_INSTALL = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json"})
 
 
@@ -61,7 +60,7 @@ class _Tally:
             self.sized += 1
         else:
             self.hashed += 1
-            if sha256(path) != digest:
+            if digest_of_file(path) != digest:
                 self.changed.append(str(path))
 
     def _may_hash(self, size_bytes: int) -> bool:
@@ -78,15 +77,6 @@ class _Tally:
 def _cut(names: list[str]) -> tuple[str, ...]:
     more = len(names) - NAMED_MOST
     return (*sorted(names)[:NAMED_MOST], *([f"(+{more})"] if more > 0 else []))
-
-
-def sha256(path: Path) -> bytes:
-    """Return a file's digest, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as content:
-        while piece := content.read(_PIECE_BYTES):
-            digest.update(piece)
-    return digest.digest()
 
 
 def files_drift(server: Server, release: Release, *, everything: bool) -> Drift:
@@ -146,7 +136,7 @@ def _is_signed(blob: Path, wheel: Wheel, tally: _Tally) -> bool | None:
         return None
     if blob.stat().st_size > WHEEL_MOST_BYTES and not tally.everything:
         return False
-    if sha256(blob).hex() == wheel.sha256:
+    if digest_of_file(blob).hex() == wheel.sha256:
         return True
     tally.changed.append(str(blob))
     return None

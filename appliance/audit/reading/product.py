@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Literal
 import psutil
 
 from appliance.audit.facts_product import InstalledRelease, StateJournal, Unit
-from appliance.audit.reading.drift import sha256
 from appliance.audit.reading.probe import Unreadable, look, look_below, output
 from appliance.audit.reading.services import shown
 from appliance.errors import BanipError
 from appliance.format import HttpAnswers, sha256_hex
+from appliance.pieces import digest_of_file
 from appliance.plan import owned_by
 from appliance.release import GOOD, installed, load
 from appliance.roots import trusted_root
+from appliance.standing import replacements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -95,7 +96,7 @@ def _bom(server: Server, one: Release) -> Literal["present", "missing", "changed
     blob = server.store.path(one.bom)
     if not blob.is_file():
         return "missing"
-    return "present" if sha256(blob).hex() == one.bom else "changed"
+    return "present" if digest_of_file(blob).hex() == one.bom else "changed"
 
 
 def _listens(one: Release) -> Iterator[str]:
@@ -130,12 +131,16 @@ def state(server: Server) -> StateJournal:
     unsafe = [
         f"{entry.at:%Y-%m-%dT%H:%M:%SZ} {entry.event}" for entry in entries if entry.event.startswith(_UNSAFE)
     ]
+    replaced = [
+        f"{one.at:%Y-%m-%dT%H:%M:%SZ} {one.former}" if one.at else one.former for one in replacements(server)
+    ]
     finished = [str(entry.facts.get("outcome", "")) for entry in entries if entry.event == "finished"]
     backups = [entry.at for entry in entries if entry.event == "backup"]
     return StateJournal(
         lines=len(entries),
         head=sha256_hex(last[0]) if last else "",
         unsafe=tuple(unsafe),
+        replaced=tuple(replaced),
         first=entries[0].at if entries else None,
         intakes=tuple(entry.at for entry in entries if entry.event in _INTAKES)[-_INTAKES_MOST:],
         last_backup=max(backups, default=None),

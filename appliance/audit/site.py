@@ -1,0 +1,320 @@
+"""What an institution decides about its audit, in files of its own under ``/etc/banip/audit``.
+
+::
+
+    tailoring.yaml       thresholds of checks
+    exceptions.yaml      faults that somebody accepts, and until when
+    attestations.yaml    answers to manual items
+    evidence/            files that attestations name by digest
+    checklists/*.yaml    its own checklists, and the text of a guide's clauses
+
+No exception and no answer makes anything pass; a threshold decides as it is set, and every result that it
+decides says so. All lapse by their dates, against the time at which the facts were taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from datetime import date, datetime, timedelta, timezone
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+from msgspec import Meta
+
+from appliance.audit.catalogue import Checklist, Filled, Grades, Short, checks
+from appliance.audit.checklists import guides, read_own
+from appliance.document import document_from_bytes, typed
+from appliance.errors import BadInput
+from appliance.format import Grade, Sha256, Value, sha256_hex
+from appliance.problems import refuse
+from appliance.text import text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from appliance.document import Place
+    from appliance.text import Text
+
+    #: Places in a file, and what is wrong at each.
+    _Faults = Iterator[tuple[Place, Text]]
+
+AUDIT_FOLDER = Path("/etc/banip/audit")
+#: A day ends when it ends in Korea, wherever and by whatever zone the server keeps its clock.
+KOREA = timezone(timedelta(hours=9), "KST")
+Day = date
+Standing = Literal["in-force", "lapsed", "not-yet", "void"]
+Answer = Literal["holds", "does-not-hold", "not-applicable"]
+EvidenceName = Annotated[str, Meta(pattern=r"^[\w][\w. ()-]{0,120}$")]
+#: A check by its id (``host.umask``), or a control by guide and number (``kisa/U-64``).
+Reference = Annotated[str, Meta(pattern=r"^[\w.()/-]{1,90}$")]
+References = Annotated[tuple[Reference, ...], Meta(min_length=1)]
+_FILE_MODE = re.compile(r"0[0-7]{2,4}")
+_EXTENDS = re.compile(rb"^extends:", re.MULTILINE)
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,3})?")
+EVIDENCE_MOST_BYTES = 64 * 1024 * 1024
+
+
+class Dated(Value, frozen=True):
+    """What holds for a time: from ``date`` to the end of ``expires``."""
+
+    date: Day
+    expires: Day
+
+    def standing(self, day: Day) -> Standing:
+        """Say whether it holds on a day."""
+        if day > self.expires:
+            return "lapsed"
+        return "not-yet" if day < self.date else "in-force"
+
+
+class Threshold(Dated, frozen=True, kw_only=True, omit_defaults=True):
+    """A threshold of a check that the institution sets otherwise, for some grades or for all."""
+
+    check: Short
+    value: Short
+    grades: Grades = "CSO"
+    reason: Filled
+    approver: Short
+
+
+class AcceptedFault(Dated, frozen=True, kw_only=True):
+    """An exception: a fault, or an open item, that somebody accepts for a time and answers for."""
+
+    applies_to: References
+    reason: Filled
+    approver: Short
+    ticket: Short
+
+
+class Attached(Value, frozen=True):
+    """A file by its digest: the proof of an attestation."""
+
+    file: EvidenceName
+    sha256: Sha256
+
+
+class Certificate(Value, frozen=True):
+    """A certificate of the KCMVP for the cryptographic module in use."""
+
+    module: Short
+    number: Short
+    expires: Day
+
+
+class Attestation(Dated, frozen=True, kw_only=True, omit_defaults=True):
+    """A person's answer to what no machine can judge."""
+
+    applies_to: References
+    answer: Answer
+    statement: Filled
+    by: Short
+    evidence: tuple[Attached, ...] = ()
+    certificate: Certificate | None = None
+
+
+class Tailoring(Value, frozen=True):
+    """``tailoring.yaml``."""
+
+    format: Literal[1]
+    thresholds: tuple[Threshold, ...] = ()
+
+
+class Exceptions(Value, frozen=True):
+    """``exceptions.yaml``."""
+
+    format: Literal[1]
+    exceptions: tuple[AcceptedFault, ...] = ()
+
+
+class Attestations(Value, frozen=True):
+    """``attestations.yaml``."""
+
+    format: Literal[1]
+    attestations: tuple[Attestation, ...] = ()
+
+
+class SiteFile(Value, frozen=True):
+    """A file that went into an audit, by its digest."""
+
+    path: str
+    sha256: str
+
+
+class SiteRules(Value, frozen=True):
+    """Everything that an institution decided; ``broken``: evidence whose file is not the one that was named.
+
+    ``present``: evidence whose file was looked at and is. What is in neither is kept elsewhere.
+    """
+
+    checklists: dict[str, Checklist]
+    thresholds: tuple[Threshold, ...] = ()
+    exceptions: tuple[AcceptedFault, ...] = ()
+    attestations: tuple[Attestation, ...] = ()
+    files: tuple[SiteFile, ...] = ()
+    broken: frozenset[str] = frozenset()
+    present: frozenset[str] = frozenset()
+
+    def limit(self, check: str, grade: Grade, day: Day) -> Threshold | None:
+        """Return the threshold that the institution sets for a check on that day; the last one counts."""
+        found = [one for one in self.thresholds if one.check == check and grade in one.grades]
+        return next((one for one in reversed(found) if one.standing(day) == "in-force"), None)
+
+
+def no_rules() -> SiteRules:
+    """Return what holds where an institution has decided nothing."""
+    return SiteRules(checklists=guides())
+
+
+def korean_day(moment: datetime) -> Day:
+    """Return the day in Korea."""
+    return moment.astimezone(KOREA).date()
+
+
+# --- Reading -----------------------------------------------------------------------------------------------
+
+_Kind = TypeVar("_Kind", bound=Value)
+
+
+def read_rules(folder: Path = AUDIT_FOLDER) -> SiteRules:
+    """Read an institution's files; a server without them has decided nothing.
+
+    Raises ``BadInput`` with file, line and path of everything wrong in the first file that is wrong, also for
+    one that others than root may write.
+    """
+    if not folder.is_dir():
+        return no_rules()
+    _refuse_writable(folder)
+    reading = _Reading(folder)
+    known = reading.checklists()
+    references = {f"{guide.guide}/{control.id}" for guide in known.values() for control in guide.controls}
+    strangers = partial(_reference_faults, references | checks().checks.keys())
+    tailoring = reading.file("tailoring", Tailoring(format=1), _threshold_faults)
+    exceptions = reading.file("exceptions", Exceptions(format=1), strangers)
+    attestations = reading.file("attestations", Attestations(format=1), strangers)
+    present, broken = _evidence(folder / "evidence", attestations)
+    return SiteRules(
+        checklists=known,
+        thresholds=tailoring.thresholds,
+        exceptions=exceptions.exceptions,
+        attestations=attestations.attestations,
+        files=tuple(reading.files),
+        present=present,
+        broken=broken,
+    )
+
+
+class _Reading:
+    """One reading of the folder; ``files`` remembers what was read, by digest."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self.files = folder, list[SiteFile]()
+
+    def checklists(self) -> dict[str, Checklist]:
+        """Return the guides of Banip and the institution's own; additions come after what they add to."""
+        known = dict(guides())
+        folder = self._folder / "checklists"
+        found = {path: self._bytes(path) for path in sorted(folder.glob("*.yaml"))}
+        for path in sorted(found, key=lambda path: _EXTENDS.search(found[path]) is not None):
+            own = read_own(found[path], str(path), known)
+            known[own.guide] = own
+        return known
+
+    def file(self, name: str, otherwise: _Kind, faults: Callable[[_Kind], _Faults]) -> _Kind:
+        """Return what stands in ``NAME.yaml``, or ``otherwise`` where there is none. Raises ``BadInputs``."""
+        path = self._folder / f"{name}.yaml"
+        if not path.exists():
+            return otherwise
+        document = document_from_bytes(self._bytes(path), str(path), plain_dates=True)
+        found = typed(document, type(otherwise))
+        refuse(document.name, [document.problem(place, said) for place, said in faults(found)])
+        return found
+
+    def _bytes(self, path: Path) -> bytes:
+        _refuse_writable(path)
+        content = path.read_bytes()
+        self.files.append(SiteFile(path=str(path), sha256=sha256_hex(content)))
+        return content
+
+
+def _refuse_writable(path: Path) -> None:
+    """Refuse what others than root may write: they would decide what the audit shows."""
+    about = path.stat()
+    if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or about.st_uid not in {0, os.geteuid()}:
+        raise BadInput(
+            text("others than root may change what the audit goes by"),
+            where=path,
+            seen=f"uid {about.st_uid}, {stat.S_IMODE(about.st_mode):04o}",
+            remedy=text("chown root, chmod go-w, and look whether the content is still yours"),
+        )
+
+
+# --- What a type cannot say --------------------------------------------------------------------------------
+
+
+def _threshold_faults(found: Tailoring) -> _Faults:
+    for number, one in enumerate(found.thresholds):
+        place = ("thresholds", number)
+        yield from _date_faults(place, one)
+        about = checks().checks.get(one.check)
+        if about is None:
+            yield (*place, "check"), text("there is no check {name}", name=one.check)
+        elif not about.limits:
+            yield (*place, "check"), text("{name} has no threshold to set", name=one.check)
+        elif not _like(one.value, next(iter(about.limits.values()))):
+            limits = ", ".join(sorted(set(about.limits.values())))
+            yield (
+                (*place, "value"),
+                text("{value} is no threshold like {limits}", value=one.value, limits=limits),
+            )
+
+
+def _like(value: str, limit: str) -> bool:
+    """Tell whether a value is written as a check's own threshold is: permission bits, or a number."""
+    return (_FILE_MODE if _FILE_MODE.fullmatch(limit) else _NUMBER).fullmatch(value) is not None
+
+
+def _reference_faults(known: frozenset[str] | set[str], found: Exceptions | Attestations) -> _Faults:
+    member = "exceptions" if isinstance(found, Exceptions) else "attestations"
+    entries: tuple[AcceptedFault | Attestation, ...] = getattr(found, member)
+    for number, one in enumerate(entries):
+        yield from _date_faults((member, number), one)
+        for place, reference in enumerate(one.applies_to):
+            if reference not in known:
+                here = (member, number, "applies_to", place)
+                yield here, text("there is no check or control {name}", name=reference)
+
+
+def _date_faults(place: Place, one: Dated) -> _Faults:
+    if one.expires < one.date:
+        yield (
+            (*place, "expires"),
+            text("it ends on {expires}, before it begins on {date}", expires=one.expires, date=one.date),
+        )
+
+
+# --- Evidence ----------------------------------------------------------------------------------------------
+
+
+def _evidence(folder: Path, found: Attestations) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the digests whose files are here and are what was named, and those whose files are not."""
+    present, broken = set[str](), set[str]()
+    for one in found.attestations:
+        for attached in one.evidence:
+            path = folder / attached.file
+            if path.is_file():
+                (present if _digest(path) == attached.sha256 else broken).add(attached.sha256)
+    return frozenset(present), frozenset(broken)
+
+
+def _digest(path: Path) -> str:
+    if path.stat().st_size > EVIDENCE_MOST_BYTES:
+        raise BadInput(
+            text("a file of evidence is larger than {limit} bytes", limit=EVIDENCE_MOST_BYTES),
+            where=path,
+            remedy=text("keep it elsewhere; its digest in the attestation is enough"),
+        )
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,152 @@
+"""The words of reports, in both languages: statuses, who answers, how decisions stand, labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from appliance.text import text
+
+if TYPE_CHECKING:
+    from appliance.text import Text
+
+STATUS_WORDS: dict[str, Text] = {
+    "pass": text("pass"),
+    "fail": text("fail"),
+    "manual": text("to be confirmed"),
+    "not-applicable": text("not applicable"),
+    "unknown": text("not established"),
+    "exception": text("exception"),
+}
+#: How a control is answered.
+ANSWERED_WORDS: dict[str, Text] = {
+    "automated": text("by machine"),
+    "partial": text("in part"),
+    "manual": text("by a person"),
+    "institution": text("by the institution"),
+    "not-applicable": text("not applicable"),
+}
+IMPORTANCE_WORDS: dict[str, Text] = {"high": text("high"), "medium": text("medium"), "low": text("low")}
+GRADE_WORDS: dict[str, Text] = {"C": text("secret"), "S": text("sensitive"), "O": text("open")}
+#: How a decision of the institution stands on the day of the audit.
+STANDING_WORDS: dict[str, Text] = {
+    "in-force": text("in force"),
+    "lapsed": text("lapsed"),
+    "not-yet": text("not yet in force"),
+    "void": text("does not count"),
+}
+ANSWER_WORDS: dict[str, Text] = {
+    "holds": text("it holds"),
+    "does-not-hold": text("it does not hold"),
+    "not-applicable": text("not applicable"),
+}
+DIRECTION_WORDS: dict[str, Text] = {
+    "looser": text("looser"),
+    "stricter": text("stricter"),
+    "same": text("the same"),
+}
+DECISION_WORDS: dict[str, Text] = {
+    "threshold": text("own threshold"),
+    "exception": text("exception"),
+    "attestation": text("attestation"),
+}
+
+LABELS: dict[str, Text] = {
+    "title": text("Security audit report"),
+    "subtitle": text("Evidence and readiness of one server; the judgement is the institution's"),
+    "host": text("Server"),
+    "system": text("Operating system"),
+    "release": text("Installed release"),
+    "taken": text("Taken at"),
+    "appliance": text("Auditing program"),
+    "grade": text("Audited grade"),
+    "report_grade": text("Grade of this document"),
+    "score": text("Score"),
+    "score_note": text("weighted by importance; what was not established counts as not passed"),
+    "areas": text("By area"),
+    "area": text("Area"),
+    "urgent": text("To be mended first"),
+    "nothing_urgent": text("Nothing failed."),
+    "all": text("All checks"),
+    "everything": text("all"),
+    "search": text("Search id, title, observed value"),
+    "check": text("Check"),
+    "status": text("Status"),
+    "importance": text("Importance"),
+    "observed": text("Observed"),
+    "expected": text("Expected"),
+    "where": text("Where"),
+    "items": text("Items of the guides"),
+    "guides": text("By guide"),
+    "guide": text("Guide"),
+    "guide_score": text("Evidence"),
+    "guide_score_note": text(
+        "Evidence: of the controls of which this server shows something, how many are right in what it "
+        "shows; not how much of a guide is met."
+    ),
+    "controls": text("Items of the guides, one by one"),
+    "control_search": text("Search number, name, words"),
+    "not_asked": text("not asked at this grade"),
+    "own_guide": text("the institution's own"),
+    "answered": text("Answered"),
+    "attested": text("answered by attestation"),
+    "evidence": text("Shown by"),
+    "why": text("Why a person"),
+    "ask": text("Ask"),
+    "look": text("Look at"),
+    "clause": text("Text of the clause"),
+    "uncertain": text("Uncertain in the sources"),
+    "found": text("Found by the check"),
+    "tailored": text("Own threshold"),
+    "instead": text("instead of"),
+    "exception": text("Exception"),
+    "attestation": text("Attestation"),
+    "until": text("until"),
+    "certificate": text("certificate"),
+    "digest_checked": text("compared with the file"),
+    "key": text("key measure"),
+    "decisions": text("What the institution decided"),
+    "decision": text("Kind"),
+    "applies_to": text("Applies to"),
+    "by": text("By"),
+    "reason": text("Reason"),
+    "ticket": text("Ticket"),
+    "standing": text("Standing"),
+    "used_for": text("Changed"),
+    "site_files": text("From these files"),
+    "remedy": text("Remedy"),
+    "shown": text("shown"),
+    "limits": text("What this report does not say"),
+    "limit_judgement": text(
+        "It shows evidence from this server for items of the guides. Whether an item is met is decided by "
+        "the institution and reviewed by the NIS; no line here is such a decision."
+    ),
+    "limit_partial": text(
+        "A check is evidence for a part of an item. Items without a technical trace on this server "
+        "(procedures, people, rooms, the network outside) are not in it."
+    ),
+    "limit_root": text(
+        "Whoever is root on this server could forge it. Compare the operation log's last value with an "
+        "earlier paper copy."
+    ),
+    "limit_crypto": text(
+        "Banip brings no validated cryptographic module. Only the institution can name the one it uses."
+    ),
+    "limit_decisions": text(
+        "An exception is shown as an exception and an attestation as an answer; neither counts as passed."
+    ),
+    "limit_size": text(
+        "Files above 8 MiB are compared by size unless the audit was asked to hash everything; byte code "
+        "that Python writes is not compared."
+    ),
+    "limit_guides": text(
+        "Guides: KISA 2026 (Unix servers), N2SF 1.0, NIS AI security guidebook 2025; numbers and titles only."
+    ),
+    "signature": text("Confirmation"),
+    "officer": text("Security officer"),
+    "operator": text("Operator"),
+    "approver": text("Approver"),
+    "name": text("Name"),
+    "date": text("Date"),
+    "sign": text("Signature"),
+    "opinion": text("Opinion and exceptions"),
+}

@@ -1,0 +1,43 @@
+"""How far long work is, for a person: a bar on a terminal, ten lines elsewhere."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from appliance.chunks import Progress
+
+
+@contextmanager
+def bar_of_progress(what: str) -> Iterator[Callable[[Progress], None]]:
+    """Draw a bar with speed and the time that is left."""
+    from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
+    from rich.progress import (  # noqa: PLC0415 - as above
+        BarColumn,
+        DownloadColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import Progress as Bar  # noqa: PLC0415 - as above
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what)
+        yield lambda done: bar.update(task, completed=done.bytes_done, total=done.bytes_total)
+
+
+def lines_of_progress(say: Callable[[int, dict[str, int]], None]) -> Callable[[Progress], None]:
+    """Say every tenth of the work, in percent and bytes: ten lines for any size, as this may go to a log."""
+    last = 0
+
+    def progress(done: Progress) -> None:
+        nonlocal last
+        percent = 100 * done.bytes_done // max(done.bytes_total, 1)
+        if percent >= last + 10:
+            last = percent - percent % 10
+            say(last, {"bytes_done": done.bytes_done, "bytes_total": done.bytes_total})
+
+    return progress

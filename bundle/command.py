@@ -1,0 +1,73 @@
+"""What the commands of the online side share: language, ``--json``, passphrase, screen, time."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import datetime, timezone
+from functools import partial, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from appliance.errors import BadInput
+from appliance.text import choose_language, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from appliance.text import Language
+    from bundle.screen import Screen
+
+PASSPHRASE_VARIABLE = "BANIP_PASSPHRASE"  # noqa: S105 - the name of a variable
+PATH = click.Path(path_type=Path)
+KEYS = click.option("--keys", "key_folder", type=PATH, default=Path("keys"), show_default=True)
+PASSPHRASE = click.option(
+    "--passphrase-file", type=PATH, help=f"Its first line; otherwise ${PASSPHRASE_VARIABLE}, or asked for."
+)
+
+KEY_FILES = click.option(
+    "--key", "key_files", type=PATH, multiple=True, help="A private key; may be repeated."
+)
+
+
+def command(group: click.Group, name: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Register a command that takes ``--json`` and ``--lang`` and gets a ``Screen`` first."""
+
+    def register(function: Callable[..., None]) -> click.Command:
+        @click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
+        @click.option("--lang", type=click.Choice(["ko", "en"]), help="Language of messages.")
+        @wraps(function)
+        def run(*, as_json: bool, lang: Language | None, **given: Any) -> None:  # noqa: ANN401 - click's
+            function(make_screen(lang or choose_language(), as_json=as_json), **given)
+
+        return group.command(name)(run)
+
+    return register
+
+
+def make_screen(language: Language, *, as_json: bool) -> Screen:
+    """Return the voice of one command."""
+    from bundle.screen import Screen as Voice  # noqa: PLC0415 - --help does without it
+
+    return Voice(language, as_json, click.echo, partial(click.echo, err=True), sys.stderr.isatty())
+
+
+def passphrase(file: Path | None, *, confirm: bool) -> bytes:
+    """Return the passphrase: the first line of a file, the variable's value, or what is typed."""
+    if file is not None:
+        try:
+            return file.read_bytes().splitlines()[0]
+        except (OSError, IndexError) as error:
+            remedy = text("name a file whose first line is the passphrase")
+            raise BadInput(text("the passphrase cannot be read"), where=file, remedy=remedy) from error
+    given = os.environ.get(PASSPHRASE_VARIABLE)
+    if given is None:
+        given = click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
+    return os.fsencode(given)
+
+
+def now() -> datetime:
+    """Return the time, to the second."""
+    return datetime.now(timezone.utc).replace(microsecond=0)
