@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from appliance.audit.edition import Edition
 from appliance.audit.facts import AuditFacts, Fact
 from appliance.audit.facts_host import Host
+from appliance.audit.formats import page as html_page
 from appliance.audit.outcome import AuditResult
-from appliance.audit.report import html, write_reports
+from appliance.audit.report import write_reports
 from appliance.audit.result import audit
 from appliance.audit.site import read_rules
 from tests.test_audit_checks import cases, facts_of
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Page
+
+    from appliance.text import Language
 
 HOSTILE = "<script>alert(1)</script>"
 CHROMIUM = Path("/usr/bin/chromium")
@@ -48,6 +52,10 @@ def facts() -> AuditFacts:
 @cache
 def result() -> AuditResult:
     return audit(facts(), "S")
+
+
+def html(result: AuditResult, language: Language) -> str:
+    return html_page.render(Edition(result, language)).decode()
 
 
 def test_the_page_loads_nothing_from_anywhere() -> None:

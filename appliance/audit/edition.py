@@ -1,0 +1,70 @@
+"""What a report is made of: a result, its place in this server's chain of audits, and the audit before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003 - msgspec resolves annotations at run time
+from typing import TYPE_CHECKING, Literal
+
+from appliance.audit.outcome import Status  # noqa: TC001 - as above
+from appliance.format import Grade, Sha256, Value
+
+if TYPE_CHECKING:
+    from appliance.audit.outcome import AuditResult
+    from appliance.text import Language
+
+
+class Record(Value, frozen=True):
+    """A link of the chain of audits (``record.json``); its head is the SHA-256 of its bytes.
+
+    ``number`` counts from 1; ``previous`` is the head before it, None for the first. ``facts`` and ``result``
+    are the SHA-256 of ``facts.json`` and ``audit.json``, ``key`` that of the server's public key (DER).
+    """
+
+    format: Literal[1]
+    number: int
+    previous: Sha256 | None
+    taken: datetime
+    host: str
+    release: str
+    grade: Grade
+    report_grade: Grade
+    score: int | None
+    counts: dict[Status, int]
+    facts: Sha256
+    result: Sha256
+    key: Sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A check, or a control as ``guide/id``, whose status is another than in the audit before."""
+
+    id: str
+    before: Status | None
+    after: Status | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What changed since an earlier audit of the same grade."""
+
+    earlier: Record
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """One report, in whatever format: every format is made from this and from nothing else.
+
+    ``record`` and ``head`` are None for a result that is in no chain (judged elsewhere). ``trend``: records of
+    earlier audits, the oldest first. ``redacted``: the result is that of the edition for taking out.
+    """
+
+    result: AuditResult
+    language: Language
+    record: Record | None = None
+    head: str | None = None
+    comparison: Comparison | None = None
+    trend: tuple[Record, ...] = ()
+    redacted: bool = False

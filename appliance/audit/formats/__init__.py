@@ -1,0 +1,29 @@
+"""The formats of a report: each a function from an ``Edition`` to the bytes of one file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from appliance.audit.formats import page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from appliance.audit.edition import Edition
+
+
+class Unavailable(Exception):
+    """A format cannot be made here; the message names what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format by the name that ``--format`` knows, its file, what makes it (or raises ``Unavailable``)."""
+
+    name: str
+    file: str
+    render: Callable[[Edition], bytes]
+
+
+FORMATS = (Format("html", "audit.html", page.render),)
