@@ -57,8 +57,8 @@ class Comparison:
 class Edition:
     """One report, in whatever format: every format is made from this and from nothing else.
 
-    ``record`` and ``head`` are None for a result that is in no chain (judged elsewhere). ``trend``: records of
-    earlier audits, the oldest first. ``redacted``: the result is that of the edition for taking out.
+    ``record`` and ``head`` are None for a result that is in no chain, because it was judged elsewhere.
+    ``trend``: the records of earlier audits, the oldest first. ``redacted``: for taking out of the institute.
     """
 
     result: AuditResult
