@@ -1,0 +1,224 @@
+"""``make audit-truth``: plants every fault on real servers, and writes down what each turned.
+
+The table goes into ``docs/audit-truth.md`` between its marks. Rows of faults that were not planted this time
+stay as they are, with the day on which they were seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from appliance.audit.catalogue import checks
+from tests import hardened
+from tests.audit.plants import PLANTS, UNSEEN, Place, Plant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from appliance.format import Grade
+    from tests.closed_server import ClosedServer, Snapshot
+
+    Verdicts = Mapping[str, tuple[str, str]]
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "audit-truth.md"
+BEGIN, END = "<!-- planted: begin (written by make audit-truth) -->", "<!-- planted: end -->"
+HEAD = ("| fault | where | grade | what the audit then said | what else turned | seen on |", "|---" * 6 + "|")
+#: All but the one that takes an hour: ``make audit-truth TRUTH="--place demo"``.
+QUICK: tuple[Place, ...] = ("server", "servers", "guest")
+
+
+class Truth:
+    """Verdicts of a server before anything was planted, and what each fault turns."""
+
+    def __init__(self, server: ClosedServer) -> None:
+        self.server = server
+        self._before: dict[tuple[Grade, bool], Verdicts] = {}
+
+    def before(self, grade: Grade = "S", *, contents: bool = False) -> Verdicts:
+        """Return status and observation by check; the first to ask must have planted nothing yet."""
+        if (grade, contents) not in self._before:
+            self._before[grade, contents] = hardened.audited(self.server, grade, contents=contents)
+        return self._before[grade, contents]
+
+    def found(self, wanted: str, grade: Grade = "S", *, contents: bool = False) -> dict[str, str]:
+        """Return the checks with that verdict before any fault, with what was seen."""
+        before = self.before(grade, contents=contents)
+        return {name: seen for name, (status, seen) in before.items() if status == wanted}
+
+    def turned_by(self, one: Plant) -> dict[str, tuple[str, str]]:
+        """Plant a fault, audit, take it away; return the verdicts that changed, before and after."""
+        before = self.before(one.grade, contents=one.contents)
+        self.server.exec("bash", "-ec", one.put)
+        try:
+            after = hardened.audited(self.server, one.grade, contents=one.contents)
+        finally:
+            self.server.exec("bash", "-ec", one.take)
+        return _differing(before, after)
+
+    def wrong(self, plants: Iterable[Plant]) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
+        """Plant each by itself; return those that turned other verdicts than they should: seen, wanted."""
+        found = {}
+        for one in plants:
+            turned = {name: after for name, (_, after) in self.turned_by(one).items()}
+            if turned != one.turned:
+                found[one.id] = (turned, one.turned)
+        return found
+
+    def left(self) -> dict[str, tuple[str, str]]:
+        """Return what is not as it was before the first fault: some fault was not taken away whole."""
+        return _differing(self.before(), hardened.audited(self.server, "S"))
+
+
+def _differing(before: Verdicts, after: Verdicts) -> dict[str, tuple[str, str]]:
+    return {
+        name: (before[name][0], status) for name, (status, _) in after.items() if status != before[name][0]
+    }
+
+
+@contextmanager
+def world(place: Place, stick: Path, settled: Snapshot) -> Iterator[ClosedServer]:
+    """Boot the server on which the faults of a place are planted."""
+    from tests.closed_server import closed_server  # noqa: PLC0415 - unit tests do without it
+
+    if place == "guest":
+        with closed_server("qemu", base=settled, whole_kernel=True) as guest:
+            hardened.settle_guest(guest)
+            yield guest
+    else:
+        with closed_server(base=settled, media=stick) as server:
+            if place == "servers":
+                hardened.add_servers(server)
+            yield server
+
+
+# --- The table ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was seen of one fault, as it stands in the document."""
+
+    plant: Plant
+    turned: Mapping[str, tuple[str, str]]
+    day: date
+
+    @property
+    def right(self) -> bool:
+        """Tell whether the fault turned exactly what it should."""
+        return {name: after for name, (_, after) in self.turned.items()} == self.plant.turned
+
+    def line(self) -> str:
+        """Return the row of the table."""
+        wanted = self.plant.turned
+        found = [
+            f"`{name}` {self.turned[name][0]} → {after}"
+            for name, after in sorted(wanted.items())
+            if self.turned.get(name, ("", ""))[1] == after
+        ]
+        missed = [
+            f"**not `{name}` {after}**" for name, after in sorted(wanted.items()) if not self._has(name)
+        ]
+        besides = [
+            f"**`{name}` {before} → {after}**"
+            for name, (before, after) in sorted(self.turned.items())
+            if wanted.get(name) != after
+        ]
+        told = ", ".join([*found, *missed]) or "nothing, as it should"
+        cells = (
+            f"`{self.plant.id}`",
+            self.plant.place,
+            self.plant.grade,
+            told,
+            ", ".join(besides) or "nothing",
+        )
+        return f"| {' | '.join(cells)} | {self.day} |"
+
+    def _has(self, name: str) -> bool:
+        return self.turned.get(name, ("", ""))[1] == self.plant.turned[name]
+
+
+def rows_of(document: str) -> dict[str, str]:
+    """Return the document's rows by the fault's name."""
+    _, _, rest = document.partition(BEGIN)
+    table = rest.partition(END)[0]
+    return {
+        one[1]: one[0] for one in re.finditer(r"^\| `([^`]+)` \| \w+ \| [SC] \|.*\|$", table, re.MULTILINE)
+    }
+
+
+def page(document: str, rows: Iterable[Row]) -> str:
+    """Return the document with new rows in it. Raises ``ValueError`` where it has no marks."""
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(BEGIN)
+    lines = {**rows_of(document), **{one.plant.id: one.line() for one in rows}}
+    never = "| `{}` | {} | {} | **not planted yet** | | |"
+    table = [lines.get(one.id) or never.format(one.id, one.place, one.grade) for one in PLANTS]
+    seen = {name for one in PLANTS for name in one.judged}
+    words = (
+        f"{len(PLANTS)} faults, which turn {len(seen)} of {len(checks().checks)} checks."
+        " None of the others changed its verdict with any of them, unless a row says so."
+    )
+    return f"{before}{BEGIN}\n\n{words}\n\n" + "\n".join((*HEAD, *table)) + f"\n\n{_unseen()}\n\n{END}{after}"
+
+
+def _unseen() -> str:
+    rows = [f"| `{name}` | {why} |" for name, why in UNSEEN.items()]
+    return "\n".join(("| check that no fault turns | why |", "|---|---|", *rows))
+
+
+# --- All of them -------------------------------------------------------------------------------------------
+
+
+def planted(places: Iterable[Place], only: Iterable[str], say: Callable[[str], None]) -> Iterator[Row]:
+    """Plant every fault of these places; yields what was seen while it goes on."""
+    wanted = set(only)
+    with tempfile.TemporaryDirectory() as folder:
+        stick = hardened.carry(Path(folder))
+        settled = hardened.hardened(stick)
+        for place in places:
+            chosen = [one for one in PLANTS if one.place == place and (not wanted or one.id in wanted)]
+            if not chosen:
+                continue
+            with world(place, stick, settled) as server:
+                truth = Truth(server)
+                for one in chosen:
+                    row = Row(one, truth.turned_by(one), _today())
+                    say(row.line())
+                    yield row
+                if truth.left():
+                    say(f"left behind on {place}: {truth.left()}")
+
+
+def _today() -> date:
+    return date.today()  # noqa: DTZ011 - the day on which this machine's user runs it
+
+
+def main() -> int:
+    """Plant, print each row as it is seen, write the table; 1 where a fault turned other verdicts."""
+    parser = argparse.ArgumentParser(prog="python -m tests.truth", description=__doc__)
+    parser.add_argument(
+        "--place", action="append", choices=get_args(Place), help="only there; may be repeated"
+    )
+    parser.add_argument("--document", type=Path, default=DOCUMENT)
+    parser.add_argument("fault", nargs="*", help="only these")
+    told = parser.parse_args()
+    rows = []
+    for row in planted(told.place or QUICK, told.fault, lambda line: print(line, flush=True)):  # noqa: T201
+        rows.append(row)
+        # Written at once: an hour's work survives an interruption.
+        told.document.write_text(page(told.document.read_text("utf-8"), rows), "utf-8")
+    return 0 if rows and all(one.right for one in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
