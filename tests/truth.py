@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, get_args
 
 from appliance.audit.catalogue import checks
 from tests import hardened, onsite
-from tests.audit.plants import PLANTS, UNSEEN, Place, Plant
+from tests.audit.plants import ONE_WAY, PLANTS, Place, Plant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 DOCUMENT = Path(__file__).parent.parent / "docs" / "audit-truth.md"
 BEGIN, END = "<!-- planted: begin (written by make audit-truth) -->", "<!-- planted: end -->"
 HEAD = ("| fault | where | grade | what the audit then said | what else turned | seen on |", "|---" * 6 + "|")
+START_HEAD = ("| where | grade | passed | all others | seen on |", "|---" * 5 + "|")
 DEMO_LIMIT_S = 1500
 #: All but the one that takes an hour: ``make audit-truth TRUTH="--place demo"``.
 QUICK: tuple[Place, ...] = ("server", "servers", "guest")
@@ -163,6 +164,46 @@ class Row:
         return self.turned.get(name, ("", ""))[1] == self.plant.turned[name]
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a server was before any fault, as it stands in the document."""
+
+    place: Place
+    grade: Grade
+    statuses: Mapping[str, str]
+    day: date
+
+    def line(self) -> str:
+        """Return the row of the table; what is not named passed."""
+        others = [f"`{name}` {status}" for name, status in sorted(self.statuses.items()) if status != "pass"]
+        passed = len(self.statuses) - len(others)
+        return f"| {self.place} | {self.grade} | {passed} | {', '.join(others)} | {self.day} |"
+
+
+def starts_of(document: str) -> dict[str, str]:
+    """Return the document's rows of servers before any fault, by place and grade."""
+    found = re.finditer(r"^\| (\w+) \| ([SC]) \| \d+ \|.*\|$", _between_marks(document), re.MULTILINE)
+    return {f"{one[1]} {one[2]}": one[0] for one in found}
+
+
+def seen_one_way(document: str) -> set[str]:
+    """Return the checks that the document does not show to pass and to fail as well."""
+    starts = starts_of(document).values()
+    at_start = [dict(re.findall(r"`([^`]+)` ([a-z-]+)", line)) for line in starts]
+    fails = {name for one in at_start for name, status in one.items() if status == "fail"}
+    passes = {name for name in checks().checks for one in at_start if name not in one}
+    rows = rows_of(document)
+    for one in PLANTS:
+        if "**" not in rows.get(one.id, "**"):
+            fails |= one.fails
+            passes |= one.passes
+    return checks().checks.keys() - (fails & passes)
+
+
+def _between_marks(document: str) -> str:
+    return document.partition(BEGIN)[2].partition(END)[0]
+
+
 def rows_of(document: str) -> dict[str, str]:
     """Return the document's rows by the fault's name."""
     _, _, rest = document.partition(BEGIN)
@@ -172,32 +213,52 @@ def rows_of(document: str) -> dict[str, str]:
     }
 
 
-def page(document: str, rows: Iterable[Row]) -> str:
+def page(document: str, seen: Iterable[Row | Start]) -> str:
     """Return the document with new rows in it. Raises ``ValueError`` where it has no marks."""
     before, begin, rest = document.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(BEGIN)
-    lines = {**rows_of(document), **{one.plant.id: one.line() for one in rows}}
-    never = "| `{}` | {} | {} | **not planted yet** | | |"
-    table = [lines.get(one.id) or never.format(one.id, one.place, one.grade) for one in PLANTS]
-    seen = {name for one in PLANTS for name in one.judged}
-    words = (
-        f"{len(PLANTS)} faults, which turn {len(seen)} of {len(checks().checks)} checks."
-        " None of the others changed its verdict with any of them, unless a row says so."
+    rows, starts = rows_of(document), starts_of(document)
+    for one in seen:
+        if isinstance(one, Row):
+            rows[one.plant.id] = one.line()
+        else:
+            starts[f"{one.place} {one.grade}"] = one.line()
+    parts = (begin, _words(), _table(HEAD, _of_plants(rows)), *_more(starts), end)
+    return before + "\n\n".join(parts) + after
+
+
+def _words() -> str:
+    turned = {name for one in PLANTS for name in one.judged}
+    return (
+        f"{len(PLANTS)} faults, which turn {len(turned)} of {len(checks().checks)} checks. None of the others"
+        " changed its verdict with any of them, unless a row says so."
     )
-    return f"{before}{BEGIN}\n\n{words}\n\n" + "\n".join((*HEAD, *table)) + f"\n\n{_unseen()}\n\n{END}{after}"
 
 
-def _unseen() -> str:
-    rows = [f"| `{name}` | {why} |" for name, why in UNSEEN.items()]
-    return "\n".join(("| check that no fault turns | why |", "|---|---|", *rows))
+def _of_plants(rows: Mapping[str, str]) -> Iterator[str]:
+    never = "| `{}` | {} | {} | **not planted yet** | | |"
+    return (rows.get(one.id) or never.format(one.id, one.place, one.grade) for one in PLANTS)
+
+
+def _more(starts: Mapping[str, str]) -> Iterator[str]:
+    yield "### Before any fault"
+    yield _table(START_HEAD, (starts[name] for name in sorted(starts)))
+    yield "### What was seen one way only"
+    yield _table(("| check | why |", "|---|---|"), (f"| `{name}` | {why} |" for name, why in ONE_WAY.items()))
+
+
+def _table(head: tuple[str, str], rows: Iterable[str]) -> str:
+    return "\n".join((*head, *rows))
 
 
 # --- All of them -------------------------------------------------------------------------------------------
 
 
-def planted(places: Iterable[Place], only: Collection[str], say: Callable[[str], None]) -> Iterator[Row]:
+def planted(
+    places: Iterable[Place], only: Collection[str], say: Callable[[str], None]
+) -> Iterator[Row | Start]:
     """Plant every fault of these places; yields what was seen while it goes on."""
     with ExitStack() as held:
         made = None
@@ -208,11 +269,16 @@ def planted(places: Iterable[Place], only: Collection[str], say: Callable[[str],
                 made = (stick, hardened.hardened(stick))
             if chosen:
                 with whole_stack() if made is None or place == "demo" else world(place, *made) as server:
-                    yield from _planted_on(Truth(server), chosen, say)
+                    yield from _planted_on(Truth(server), place, chosen, say)
 
 
-def _planted_on(truth: Truth, plants: Iterable[Plant], say: Callable[[str], None]) -> Iterator[Row]:
-    truth.before()
+def _planted_on(
+    truth: Truth, place: Place, plants: Iterable[Plant], say: Callable[[str], None]
+) -> Iterator[Row | Start]:
+    grades: tuple[Grade, ...] = ("S", "C") if place == "server" else ("S",)
+    for grade in grades:
+        before = truth.before(grade, contents=place == "server")
+        yield Start(place, grade, {name: status for name, (status, _) in before.items()}, _today())
     for one in plants:
         row = Row(one, truth.turned_by(one), _today())
         say(row.line())
@@ -235,10 +301,10 @@ def main() -> int:
     parser.add_argument("fault", nargs="*", help="only these")
     told = parser.parse_args()
     rows = []
-    for row in planted(told.place or QUICK, told.fault, lambda line: print(line, flush=True)):  # noqa: T201
-        rows.append(row)
+    for seen in planted(told.place or QUICK, told.fault, lambda line: print(line, flush=True)):  # noqa: T201
         # Written at once: an hour's work survives an interruption.
-        told.document.write_text(page(told.document.read_text("utf-8"), rows), "utf-8")
+        told.document.write_text(page(told.document.read_text("utf-8"), [seen]), "utf-8")
+        rows += [seen] if isinstance(seen, Row) else []
     return 0 if rows and all(one.right for one in rows) else 1
 
 

@@ -1027,8 +1027,8 @@ PLANTS: tuple[Plant, ...] = (
     ),
 )
 
-#: Why no fault turns a check, so that on these servers it was seen one way only.
-UNSEEN: dict[str, str] = {
+#: Why a check was not seen to pass and to fail as well on any of these servers.
+ONE_WAY: dict[str, str] = {
     "crypto.validated-module": "a person judges it: no program can know",
     "hardware.inventory": "a person judges it: no program can know",
     "host.patch-level": "a person judges it: no program can know",
