@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifests/minimal.yaml"
 PACKAGES = (
-    "at", "auditd", "chrony", "cracklib-runtime", "cron", "kmod", "libpam-pwquality", "logrotate", "netbase",
-    "nftables", "nginx-light", "openssh-server", "openssl", "sudo",
+    "at", "auditd", "chrony", "cracklib-runtime", "cron", "kmod", "libpam-pwquality", "libpam-tmpdir",
+    "logrotate", "netbase", "nftables", "nginx-light", "openssh-server", "openssl", "sudo", "usbguard",
 )  # fmt: skip
 #: Servers that this server must not have: put on it, stopped, where a fault is to be planted in one.
 SERVERS = ("bind9", "clamav", "postfix", "samba", "snmpd", "vsftpd")
@@ -47,14 +47,15 @@ SITE = """format: 1
 variables:
   firewall_admin_networks: [10.1.0.0/16]
   firewall_site_networks: [10.0.0.0/8]
+  host_ssh_groups: [sudo]
 """
 #: What a role leaves to `audit --fix` or to a person, done here by hand.
 SETTLED = r"""
 set -e
 systemctl enable --now --quiet ssh cron atd
 chmod 0400 /etc/shadow /etc/gshadow
-chmod 0600 /etc/crontab /etc/cron.d/* /etc/ssh/sshd_config
-chmod 0700 /etc/cron.d /etc/cron.*ly /etc/cron.*ly/*
+chmod 0600 /etc/crontab /etc/at.deny /etc/ssh/sshd_config
+chmod -R go= /etc/cron.d /etc/cron.hourly /etc/cron.daily /etc/cron.weekly /etc/cron.monthly
 for list in /etc/cron.allow /etc/at.allow; do echo root > $list; chmod 0600 $list; done
 mkdir -p /etc/systemd/logind.conf.d /etc/systemd/system.conf.d
 printf '[Login]\nKillUserProcesses=yes\n' > /etc/systemd/logind.conf.d/site.conf

@@ -91,7 +91,7 @@ def unpack(folder: Path) -> Path:
     (package,) = packed.glob("*.deb")
     run("dpkg-deb", "--extract", package, packed / "root")
     run("cp", "--archive", packed / "root/usr/share/lynis", home)
-    run("cp", packed / "root/usr/sbin/lynis", packed / "root/etc/lynis/default.prf", home)
+    run("cp", "--recursive", packed / "root/usr/sbin/lynis", *(packed / "root/etc/lynis").iterdir(), home)
     (home / "custom.prf").write_text(PROFILE)
     for path in (home, *home.rglob("*")):
         path.chmod(0o700 if path.is_dir() or path.name == "lynis" else 0o600)
@@ -101,7 +101,7 @@ def unpack(folder: Path) -> Path:
 def scanned(server: ClosedServer, home: Path) -> Report:
     """Run Lynis on a server, and take it away again."""
     server.copy_in(home, HOME)
-    server.exec("sh", "-ec", f"cd {HOME} && ./{COMMAND} > {HOME}.txt 2>&1", timeout_s=LIMIT_S, check=False)
+    server.exec("sh", "-ec", f"cd {HOME} && ./{COMMAND} > {HOME}.txt 2>&1", timeout_s=LIMIT_S)
     told = server.exec("cat", "/var/log/lynis-report.dat").stdout
     server.exec("sh", "-c", f"rm -rf {HOME} {HOME}.txt /var/log/lynis*")
     return parse(told)
@@ -175,8 +175,8 @@ def _left(servers: Sequence[Server]) -> Iterator[str]:
             for test, words in found.items():
                 new = [f"{kind}{each}" for each in words]
                 said[test] = list(dict.fromkeys([*said.get(test, []), *new]))
-    for test, words in sorted(said.items()):
-        shown = "; ".join(words).replace("|", "\\|")
+    for test, every in sorted(said.items()):
+        shown = "; ".join(every).replace("|", "\\|")
         yield f"| {test} | {shown} | {LEFT.get(test, '**not explained yet**')} |"
 
 

@@ -261,7 +261,7 @@ def planted(
 ) -> Iterator[Row | Start]:
     """Plant every fault of these places; yields what was seen while it goes on."""
     with ExitStack() as held:
-        made = None
+        made: tuple[Path, Snapshot] | None = None
         for place in places:
             chosen = [one for one in PLANTS if one.place == place and (not only or one.id in only)]
             if place != "demo" and chosen and made is None:
