@@ -953,11 +953,12 @@ PLANTS: tuple[Plant, ...] = (
         place="guest",
     ),
     plant(
-        "profile-enforced",
-        "echo 'profile planted /usr/bin/planted { }' | apparmor_parser --replace",
-        "echo 'profile planted /usr/bin/planted { }' | apparmor_parser --remove",
-        "",
-        passes="host.access-control",
+        "profiles-gone",
+        "sed 's/ (.*//' /sys/kernel/security/apparmor/profiles > /root/profiles; while read -r name; do"
+        ' printf %s "$name" > /sys/kernel/security/apparmor/.remove || true; done < /root/profiles;'
+        " [ ! -s /sys/kernel/security/apparmor/profiles ]",
+        "apparmor_parser --replace /etc/apparmor.d >/dev/null; rm /root/profiles",
+        "host.access-control",
         place="guest",
     ),
     # All of it moves onto a disk that is encrypted; the services stay at work.
