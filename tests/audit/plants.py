@@ -69,13 +69,16 @@ def mode(check: str, path: str, wrong: str, right: str, *more: str) -> Plant:
     return plant(f"open-{check}", f"chmod {wrong} {path}", f"chmod {right} {path}", " ".join((check, *more)))
 
 
-def put_file(name: str, path: str, content: str, fails: str, *, bits: str = "0644") -> Plant:
-    """A file that should not be there."""
+def put_file(
+    name: str, path: str, content: str, fails: str, *, bits: str = "0644", passes: str = ""
+) -> Plant:
+    """A file that should not be there, or not like that."""
     return plant(
         name,
         f"mkdir -p $(dirname {path}); printf '%b' '{content}' > {path}; chmod {bits} {path}",
         f"rm -f {path}",
         fails,
+        passes=passes,
     )
 
 
@@ -263,9 +266,20 @@ PLANTS: tuple[Plant, ...] = (
     mode("log.audit-private", "/etc/audit/auditd.conf", "644", "640"),
     mode("data.private", API_DATA, "755", "750"),
     put_file("inetd", "/etc/inetd.conf", "", "host.inetd-permissions"),
+    put_file("closed-inetd", "/etc/inetd.conf", "", "", bits="0600", passes="host.inetd-permissions"),
     put_file("hosts-lpd", "/etc/hosts.lpd", "", "host.hosts-lpd-permissions"),
+    put_file("closed-hosts-lpd", "/etc/hosts.lpd", "", "", bits="0600", passes="host.hosts-lpd-permissions"),
     put_file("syslog-conf", "/etc/syslog.conf", "", "host.log-configuration-permissions"),
+    put_file(
+        "closed-syslog-conf",
+        "/etc/syslog.conf",
+        "",
+        "",
+        bits="0640",
+        passes="host.log-configuration-permissions",
+    ),
     put_file("grub", "/boot/grub/grub.cfg", "", "host.boot-loader"),
+    put_file("closed-grub", "/boot/grub/grub.cfg", "", "", bits="0600", passes="host.boot-loader"),
     put_file("rhosts", "/root/.rhosts", "", "host.trust-files"),
     put_file("world-writable", "/var/open", "", "host.world-writable-files", bits="666"),
     plant("unowned", "touch /srv/a; chown 4242 /srv/a", "rm /srv/a", "host.unowned-files"),
@@ -443,6 +457,7 @@ PLANTS: tuple[Plant, ...] = (
     runs("snmptrapd", "host.no-snmp"),
     runs("openvpn", "network.no-tunnels"),
     put_file("exports", "/etc/exports", "/srv *(rw,no_root_squash)\\n", "host.nfs-exports"),
+    put_file("narrow-exports", "/etc/exports", "/srv 10.0.0.5(ro,sync)\\n", "", passes="host.nfs-exports"),
     plant(
         "failed-unit",
         "systemd-run --quiet --unit=planted false; sleep 0.5",
@@ -796,6 +811,14 @@ PLANTS: tuple[Plant, ...] = (
         's/"previous": ?null/"previous":"minimal-0.9.0-c0"/',
         "release.way-back",
     ),
+    plant(
+        "a-way-back",
+        f"cp -p /var/lib/banip/state/installed.json /root/; cp -al {RELEASE} {RELEASE.replace('1.0.0', '0.9.0')};"
+        ' sed -i -E \'s/"previous": ?null/"previous":"minimal-0.9.0-c1"/\' /var/lib/banip/state/installed.json',
+        f"mv -f /root/installed.json /var/lib/banip/state/; rm -r {RELEASE.replace('1.0.0', '0.9.0')}",
+        "",
+        passes="release.way-back",
+    ),
     # --- Logs
     plant(
         "journal-in-memory",
@@ -1033,7 +1056,6 @@ ONE_WAY: dict[str, str] = {
     "crypto.validated-module": "a person judges it: no program can know",
     "hardware.inventory": "a person judges it: no program can know",
     "host.patch-level": "a person judges it: no program can know",
-    "release.grade": "the grade is signed; passes at grade S, and the same server audited for grade C fails",
     "release.threshold": "signed: a root of one key would be another supplier's; its cases are data",
     "host.secure-boot": "fails in the guest, whose firmware has none; a pass needs a machine with UEFI keys",
     "web.no-way-up": "nginx itself refuses such a path, whatever its configuration says",
