@@ -318,6 +318,7 @@ def test_of_two_records_of_one_number_the_signed_one_counts(audited: Path) -> No
     assert rebuilt([*links[:-1], forged], [links[-1]], {}) == links
     assert rebuilt([*links[:-1], forged], [], {}) == (*links[:-1], forged)
     assert rebuilt([forged], links, {DAYS: links[-1].head}) == links
+    assert rebuilt([*links[:-1], forged], [], {DAYS: links[-1].head}) == links[:-1], "the log says otherwise"
 
 
 def test_a_lost_key_is_replaced_and_that_is_said_for_ever(root: Path) -> None:

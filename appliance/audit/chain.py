@@ -191,8 +191,9 @@ def unlike_journal(links: Iterable[Link], known: Mapping[int, str], where: objec
 def rebuilt(ledger: Iterable[Link], signed: Iterable[Link], known: Mapping[int, str]) -> tuple[Link, ...]:
     """Return the longest chain that can be shown, from its newest record back.
 
-    ``signed``: from folders that our key signed; ``known``: heads that the operation log names. Of two
-    records of one number the one that its successor names counts, then the log's, then the signed one.
+    ``signed``: from folders that our key signed; ``known``: heads that the operation log names. A record
+    counts where the one after it names it; where there is none, as the log says; where that says nothing, the
+    signed one before the ledger's.
     """
     held, sealed = list(ledger), list(signed)
     by_number: dict[int, list[Link]] = {}
@@ -203,8 +204,9 @@ def rebuilt(ledger: Iterable[Link], signed: Iterable[Link], known: Mapping[int, 
         after = chosen[-1].record if chosen and chosen[-1].record.number == number + 1 else None
         wanted = after.previous if after else known.get(number)
         found = [link for link in by_number[number] if link.head == wanted]
-        if found or after is None:
-            chosen.append((found or by_number[number])[0])
+        if after is None and wanted is None:
+            found = by_number[number]
+        chosen += found[:1]
     return tuple(reversed(chosen))
 
 

@@ -127,18 +127,17 @@ def _from_folder(session: Session, source: Path, key: Path | None, ask: Ask) -> 
     from appliance.audit.edition import Edition  # noqa: PLC0415 - as above
     from appliance.audit.facts import facts_from_bytes  # noqa: PLC0415 - as above
     from appliance.audit.report import edition_of, pretty  # noqa: PLC0415 - as above
-    from appliance.audit.seal import FACTS, RESULT, key_name, plain_bytes, unseal  # noqa: PLC0415 - as above
+    from appliance.audit.seal import FACTS, RESULT, key_name, unseal  # noqa: PLC0415 - as above
     from appliance.format import sha256_hex  # noqa: PLC0415 - as above
 
     sealed = unseal(source, None if key is None else key_name(key))
     _tell_seal(session, sealed, pinned=key is not None)
-    signed = _signed_result(plain_bytes(source / RESULT), source / RESULT, ask)
+    signed = _signed_result(sealed.held[RESULT], source / RESULT, ask)
     if not ask.judges and signed is not None:
-        return edition_of(signed, session.language, sealed.link, _history(source))
-    facts = facts_from_bytes(plain_bytes(source / FACTS), source / FACTS)
-    result = _judged(session, facts, ask, signed)
+        return edition_of(signed, session.language, sealed.link, _history(sealed))
+    result = _judged(session, facts_from_bytes(sealed.held[FACTS], source / FACTS), ask, signed)
     if sha256_hex(pretty(result)) == sealed.link.record.result:
-        return edition_of(result, session.language, sealed.link, _history(source))
+        return edition_of(result, session.language, sealed.link, _history(sealed))
     return Edition(result, session.language, judged_from=sealed.link.record)
 
 
@@ -168,12 +167,12 @@ def _signed_result(content: bytes, where: Path, ask: Ask) -> AuditResult | None:
         ) from error
 
 
-def _history(source: Path) -> History:
+def _history(sealed: Sealed) -> History:
     from appliance.audit.edition import History  # noqa: PLC0415 - as above
-    from appliance.audit.seal import HISTORY, plain_bytes  # noqa: PLC0415 - as above
+    from appliance.audit.seal import HISTORY  # noqa: PLC0415 - as above
 
     try:
-        return msgspec.json.decode(plain_bytes(source / HISTORY), type=History)
+        return msgspec.json.decode(sealed.held.get(HISTORY, b""), type=History)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return History()  # of another version; the result is what counts
 

@@ -64,11 +64,16 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A folder of which every file is what its key signed; ``key``: SHA-256 of that key."""
+    """A folder of which every file is what its key signed.
+
+    ``key``: SHA-256 of that key. ``held``: the bytes that were judged, of all but the reports: whoever goes
+    on with them reads no file again that somebody may have changed since.
+    """
 
     folder: Path
     link: Link
     key: str
+    held: Mapping[str, bytes]
 
 
 def link_of(record: Record) -> Link:
@@ -206,9 +211,9 @@ def unseal(folder: Path, expected: str | None = None) -> Sealed:
     if expected not in {None, name}:
         raise _foreign(folder, expected, name)
     # 4. Every file is there, plain and as listed, and there is no other.
-    _require_files(folder, _listed(sums, folder / SUMS))
+    held = _files(folder, _listed(sums, folder / SUMS))
     # 5. The record names the facts, the result and the key.
-    return Sealed(folder, _recorded(folder, name), name)
+    return Sealed(folder, _recorded(folder, held, name), name, held)
 
 
 def _listed(sums: bytes, where: Path) -> dict[str, str]:
@@ -220,21 +225,26 @@ def _listed(sums: bytes, where: Path) -> dict[str, str]:
     return listed
 
 
-def _require_files(folder: Path, listed: Mapping[str, str]) -> None:
+def _files(folder: Path, listed: Mapping[str, str]) -> dict[str, bytes]:
+    held = dict[str, bytes]()
     for name, digest in listed.items():
-        if sha256_hex(plain_bytes(folder / name)) != digest:
+        content = plain_bytes(folder / name)
+        if sha256_hex(content) != digest:
             raise _changed(folder / name, text("it is not what was signed"))
+        if name in {*ALWAYS, HISTORY}:
+            held[name] = content
     for path in sorted(folder.iterdir()):
         if path.name not in {*listed, SUMS, SIGNATURE}:
             raise _changed(path, text("it is not among what was signed"))
+    return held
 
 
-def _recorded(folder: Path, key: str) -> Link:
-    link = link_from_bytes(plain_bytes(folder / RECORD, SMALL_MOST_BYTES))
+def _recorded(folder: Path, held: Mapping[str, bytes], key: str) -> Link:
+    link = link_from_bytes(held[RECORD])
     if link is None:
         raise _changed(folder / RECORD, text("it is no record of an audit"))
     named = (link.record.facts, link.record.result, link.record.key)
-    if named != (*(sha256_hex(plain_bytes(folder / name)) for name in (FACTS, RESULT)), key):
+    if named != (sha256_hex(held[FACTS]), sha256_hex(held[RESULT]), key):
         raise _changed(folder / RECORD, text("it is the record of another audit"))
     return link
 
