@@ -284,6 +284,14 @@ def test_ledger_and_log_lost_go_on_from_the_folders_that_are_left(root: Path) ->
     assert "records 1 to 2 cannot be shown" in problems(root)
 
 
+def test_key_ledger_and_log_lost_go_on_from_the_folders_under_another_key(root: Path) -> None:
+    for folder in (root / "state", root / "secrets"):
+        shutil.rmtree(folder)
+    link, said = next_audit(root)
+    assert (link.record.number, len(said)) == (DAYS + 1, 2)
+    assert "6: the audit key is another one" in problems(root)
+
+
 def test_everything_lost_but_the_key_is_said(root: Path) -> None:
     for folder in (root / "state", root / "log"):
         shutil.rmtree(folder)
@@ -441,7 +449,7 @@ def test_verify_of_folders_that_do_not_follow_one_another_is_eleven(root: Path, 
 @pytest.mark.timeout(600)
 def test_an_audit_as_it_is_typed_is_sealed_chained_and_verified(tmp_path: Path) -> None:
     root = tmp_path / "root"
-    heads = []
+    heads: list[str] = []
     for number in (1, 2):
         done = python(
             "-m", "appliance", "--root", root, "--json", "audit", "--grade", "S", "--format", "html"
