@@ -387,14 +387,12 @@ class Session:
     @contextmanager
     def steps(self, name: str) -> Iterator[Callable[[Text, dict[str, str]], None]]:
         """Show steps, nobody knows how many: one moving line, an event each, or a line now and then."""
-        if self.as_json:
-            yield lambda words, facts: self.say(Event(name, words, facts))
-        elif sys.stderr.isatty():
+        if self.as_json or not sys.stderr.isatty():
+            say = self.say if self.as_json else seldom(self.say)
+            yield lambda words, facts: say(Event(name, words, facts))
+        else:
             with moving_line() as show:
                 yield lambda words, _: show(words.render(self.language))
-        else:
-            say = seldom(self.say)
-            yield lambda words, facts: say(Event(name, words, facts))
 
     def operator(self, trust: Trust, lock: Lock) -> Operator:
         """Return who carries out plans here."""

@@ -20,6 +20,7 @@ from appliance.text import Event, text
 if TYPE_CHECKING:
     from appliance.audit.edition import Edition, History
     from appliance.audit.facts import AuditFacts
+    from appliance.audit.formats import Format
     from appliance.audit.outcome import AuditResult
     from appliance.audit.seal import Sealed
     from appliance.format import Grade
@@ -81,12 +82,11 @@ def report_command(  # noqa: PLR0913 - each is an option
       appliance audit report 20261121T182522Z --redacted --out /root/out
       appliance audit report facts.json --grade S --site ./audit
     """
-    from appliance.audit.report import formats_named, lay_down, pretty, render  # noqa: PLC0415 - --help is quick
-    from appliance.audit.seal import RESULT  # noqa: PLC0415 - as above
+    from appliance.audit.report import formats_named  # noqa: PLC0415 - --help starts without any of it
 
     session: Session = context.obj
     above = context.meta.get("audit", (None, None))
-    wish, ask = formats_named(formats), Ask(grade or above[0], site or above[1], again)
+    chosen, ask = formats_named(formats), Ask(grade or above[0], site or above[1], again)
     edition = _edition(session, source, key, ask)
     if redacted:
         from appliance.audit.redact import (  # type: ignore[import-not-found,unused-ignore] # noqa: PLC0415
@@ -94,8 +94,15 @@ def report_command(  # noqa: PLR0913 - each is an option
         )
 
         edition = replace(redacted_edition(edition), verified=edition.verified)
-    reports, left_out = render(edition, wish, session.say)
-    ending = f"-{edition.result.grade}" + ("-redacted" if redacted else "")
+    _write(session, edition, chosen, out)
+
+
+def _write(session: Session, edition: Edition, chosen: tuple[Format, ...], out: Path) -> None:
+    from appliance.audit.report import lay_down, pretty, render  # noqa: PLC0415 - as above
+    from appliance.audit.seal import RESULT  # noqa: PLC0415 - as above
+
+    reports, left_out = render(edition, chosen, session.say)
+    ending = f"-{edition.result.grade}" + ("-redacted" if edition.redacted else "")
     folder = lay_down(out, edition.result, {**reports, RESULT: pretty(edition.result)}, ending=ending)
     paths = [str(folder / name) for name in (*reports, RESULT)]
     told = {"folder": str(folder), "reports": paths, "left_out": left_out, "verified": edition.verified}
