@@ -10,7 +10,7 @@ import msgspec
 
 from appliance import __version__
 from appliance.audit.coverage_command import coverage_command
-from appliance.audit.options import FORMATS, GRADE, SITE, grade_of, rules
+from appliance.audit.options import FORMATS, GRADE, SITE, grade_of, rules_of
 from appliance.audit.report_command import report_command
 from appliance.audit.verify_command import verify_command
 from appliance.console import Everywhere
@@ -20,7 +20,8 @@ from appliance.text import Event, text
 if TYPE_CHECKING:
     from appliance.audit.facts import AuditFacts
     from appliance.audit.outcome import AuditResult
-    from appliance.audit.report import Wish, Written
+    from appliance.audit.report import Written
+    from appliance.audit.site import SiteRules
     from appliance.format import Grade
     from appliance.session import Session
 
@@ -54,17 +55,12 @@ def audit_command(  # noqa: PLR0913 - each is an option
       appliance audit coverage --grade S
       appliance audit verify
     """
-    from appliance.audit.report import Wish, formats_named  # noqa: PLC0415 - --help starts without any of it
-    from appliance.audit.result import audit  # noqa: PLC0415 - as above
-
     if context.invoked_subcommand is not None:
         context.meta["audit"] = (grade, site)
         return
     session: Session = context.obj
-    wish, decided = Wish(session.language, formats_named(formats), out), rules(site)
-    facts = _facts(session, everything=everything)
-    result = audit(facts, grade or grade_of(facts), decided)
-    _tell(session, result, _sealed(session, facts, result, wish))
+    _, result, written = perform(session, grade, rules_of(site), out, formats, everything=everything)
+    _tell(session, result, written)
 
 
 for command in COMMANDS:
@@ -72,6 +68,25 @@ for command in COMMANDS:
 
 
 # --- The audit ---------------------------------------------------------------------------------------------
+
+
+def perform(  # noqa: PLR0913 - what a person asks for
+    session: Session,
+    grade: Grade | None,
+    rules: SiteRules,
+    out: Path | None = None,
+    formats: tuple[str, ...] = (),
+    *,
+    everything: bool = False,
+) -> tuple[AuditFacts, AuditResult, Written]:
+    """Read, judge and seal as the next link of this server's chain; return what came of each."""
+    from appliance.audit.report import Wish, formats_named, write_audit  # noqa: PLC0415 - --help needs nothing
+    from appliance.audit.result import audit  # noqa: PLC0415 - as above
+
+    wish = Wish(session.language, formats_named(formats), out)
+    facts = _facts(session, everything=everything)
+    result = audit(facts, grade or grade_of(facts), rules)
+    return facts, result, write_audit(session.server, facts, result, wish, session.say)
 
 
 def _facts(session: Session, *, everything: bool) -> AuditFacts:
@@ -89,12 +104,6 @@ def _facts(session: Session, *, everything: bool) -> AuditFacts:
         )
 
 
-def _sealed(session: Session, facts: AuditFacts, result: AuditResult, wish: Wish) -> Written:
-    from appliance.audit.report import write_audit  # noqa: PLC0415 - as above
-
-    return write_audit(session.server, facts, result, wish, session.say)
-
-
 def _tell(session: Session, result: AuditResult, written: Written) -> None:
     _tell_faults(session, result)
     _tell_lapsed(session, result)
@@ -104,7 +113,7 @@ def _tell(session: Session, result: AuditResult, written: Written) -> None:
     if found:
         raise AuditFindings(
             text("the audit found {count} things to look at", count=found),
-            where=written.folder / written.files[0],
+            where=written.paths[0],
             remedy=text("the report says for each what was seen, what was expected, and how to mend it"),
         )
 
@@ -115,8 +124,8 @@ def _tell_result(session: Session, result: AuditResult, written: Written) -> Non
     counts = ", ".join(
         f"{STATUS_WORDS[status].render(session.language)} {count}" for status, count in result.counts.items()
     )
-    first = written.folder / written.files[0]
-    words = text("grade {grade}: {counts}; report: {path}", grade=result.grade, counts=counts, path=first)
+    path = written.paths[0]
+    words = text("grade {grade}: {counts}; report: {path}", grade=result.grade, counts=counts, path=path)
     session.result(
         words,
         {
@@ -125,7 +134,7 @@ def _tell_result(session: Session, result: AuditResult, written: Written) -> Non
             "counts": result.counts,
             "guides": {one.guide: {"counts": one.counts, "score": one.score} for one in result.guides},
             "folder": str(written.folder),
-            "reports": [str(written.folder / name) for name in written.files],
+            "reports": [str(path) for path in written.paths],
             "left_out": dict(written.left_out),
             "number": written.link.record.number,
             "head": written.link.head,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from appliance.audit.options import SITE, rules
+from appliance.audit.options import SITE, rules_of
 from appliance.errors import BadInput
 from appliance.text import text
 
@@ -43,7 +43,7 @@ def coverage_command(
     from appliance.audit.coverage import coverage  # noqa: PLC0415 - --help starts without any of it
 
     above = context.meta.get("audit", (None, None))
-    known = rules(site or above[1]).checklists
+    known = rules_of(site or above[1]).checklists
     unknown = [name for name in names if name not in known]
     if unknown:
         raise BadInput(

@@ -33,7 +33,7 @@ FORMATS = click.option(
 )
 
 
-def rules(site: Path | None) -> SiteRules:
+def rules_of(site: Path | None) -> SiteRules:
     """Read the institution's own files. Raises ``BadInput``."""
     from appliance.audit.site import AUDIT_FOLDER, read_rules  # noqa: PLC0415 - --help starts without any of it
 

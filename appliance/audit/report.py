@@ -66,10 +66,13 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A sealed audit: its folder, its files (reports first), its link, and formats that could not be made."""
+    """A sealed audit: its folder and files (reports first), its link, what changed since the audit before.
+
+    ``left_out``: formats that could not be made here, each with its reason.
+    """
 
     folder: Path
-    files: tuple[str, ...]
+    paths: tuple[Path, ...]
     link: Link
     history: History
     left_out: Mapping[str, str]
@@ -105,7 +108,7 @@ def write_audit(
         contents = {**reports, **core, RECORD: link.line, HISTORY: pretty(history)}
         folder = lay_down(place, result, seal(contents, here.key), before_named=lambda: ledger.append(link))
     enter(server, (*here.links, link), here.said, tell)
-    return Written(folder, tuple(contents), link, history, left_out)
+    return Written(folder, tuple(folder / name for name in contents), link, history, left_out)
 
 
 def _record(here: Ready, result: AuditResult, core: Mapping[str, bytes]) -> Record:
@@ -149,7 +152,8 @@ def render(
             made[one.file] = one.render(edition)
         except Unavailable as error:
             left_out[one.name] = str(error)
-            words = text("{file} is left out: {reason}", file=one.file, reason=str(error))
+            reason = getattr(error, "words", str(error))
+            words = text("{file} is left out: {reason}", file=one.file, reason=reason)
             tell(Event("left-out", words, {"format": one.name, "reason": str(error)}))
     return made, left_out
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from appliance.audit.options import FORMATS, GRADE, SITE, grade_of, rules
+from appliance.audit.options import FORMATS, GRADE, SITE, grade_of, rules_of
 from appliance.errors import BadInput
 from appliance.text import Event, text
 
@@ -188,7 +188,7 @@ def _judged(session: Session, facts: AuditFacts, ask: Ask, signed: AuditResult |
     """Judge the facts; say where the institution's files are other ones than the signed result went by."""
     from appliance.audit.result import audit  # noqa: PLC0415 - as above
 
-    decided = rules(ask.site)
+    decided = rules_of(ask.site)
     grade = ask.grade or (signed.grade if signed else grade_of(facts))
     if signed is not None and {one.sha256 for one in signed.site_files} != {
         one.sha256 for one in decided.files
