@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from datetime import timezone
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -106,7 +107,9 @@ def write_audit(
         edition = edition_of(result, wish.language, link, history)
         reports, left_out = render(edition, wish.formats, tell)
         contents = {**reports, **core, RECORD: link.line, HISTORY: pretty(history)}
-        folder = lay_down(place, result, seal(contents, here.key), before_named=lambda: ledger.append(link))
+        folder = lay_down(
+            place, folder_name(result), seal(contents, here.key), before_named=lambda: ledger.append(link)
+        )
     enter(server, (*here.links, link), here.said, tell)
     return Written(folder, tuple(folder / name for name in contents), link, history, left_out)
 
@@ -158,28 +161,32 @@ def render(
     return made, left_out
 
 
+def folder_name(result: AuditResult) -> str:
+    """Return how the folder of an audit is called: by its time, in UTC."""
+    return f"{result.taken.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}"
+
+
 def lay_down(
     place: Path,
-    result: AuditResult,
+    name: str,
     contents: Mapping[str, bytes],
     *,
-    ending: str = "",
     before_named: Callable[[], object] = lambda: None,
 ) -> Path:
-    """Write files into a new folder named by the audit's time; it has that name only when all is durable.
+    """Write files into a new folder, which has its name, or one like it, only when all is durable.
 
     ``before_named`` is called in between: what must be durable before anybody may see the folder.
     """
     make_folder(place, PRIVATE_FOLDER)
-    folder = _free(place, f"{result.taken:%Y%m%dT%H%M%SZ}{ending}")
+    folder = _free(place, name)
     new = folder.with_name(f".{folder.name}.new")
     if new.exists():
         shutil.rmtree(new)
     try:
         make_folder(new, PRIVATE_FOLDER)
         with naming_a_full_disk(place):
-            for name, content in contents.items():
-                with fresh_file(new / name) as descriptor:
+            for file, content in contents.items():
+                with fresh_file(new / file) as descriptor:
                     write_all(descriptor, content)
                     os.fchmod(descriptor, PRIVATE_FILE)
                     os.fsync(descriptor)

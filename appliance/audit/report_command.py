@@ -98,12 +98,15 @@ def report_command(  # noqa: PLR0913 - each is an option
 
 
 def _write(session: Session, edition: Edition, chosen: tuple[Format, ...], out: Path) -> None:
-    from appliance.audit.report import lay_down, pretty, render  # noqa: PLC0415 - as above
+    from appliance.audit.report import folder_name, lay_down, pretty, render  # noqa: PLC0415 - as above
     from appliance.audit.seal import RESULT  # noqa: PLC0415 - as above
 
     reports, left_out = render(edition, chosen, session.say)
-    ending = f"-{edition.result.grade}" + ("-redacted" if edition.redacted else "")
-    folder = lay_down(out, edition.result, {**reports, RESULT: pretty(edition.result)}, ending=ending)
+    result = edition.result
+    name = f"{folder_name(result)}-{result.grade}"
+    if edition.redacted:  # of the time it keeps the day
+        name = f"{result.taken:%Y%m%d}-{result.grade}-redacted"
+    folder = lay_down(out, name, {**reports, RESULT: pretty(result)})
     paths = [str(folder / name) for name in (*reports, RESULT)]
     told = {"folder": str(folder), "reports": paths, "left_out": left_out, "verified": edition.verified}
     session.result(text("report: {path}", path=paths[0]), {**told, "head": edition.head})
