@@ -17,7 +17,7 @@ from appliance.intake import import_bundle
 from appliance.media import open_carrier
 from appliance.operation import Operator
 from appliance.preflight import examine, written_bytes
-from appliance.progress import bar_of_progress, lines_of_progress
+from appliance.progress import bar_of_progress, lines_of_progress, moving_line, seldom
 from appliance.roots import follow_roots
 from appliance.site import read_site
 from appliance.standing import (
@@ -383,6 +383,16 @@ class Session:
         else:
             with bar_of_progress(what.render(self.language)) as progress:
                 yield progress
+
+    @contextmanager
+    def steps(self, name: str) -> Iterator[Callable[[Text, dict[str, str]], None]]:
+        """Show steps, nobody knows how many: one moving line, an event each, or a line now and then."""
+        if self.as_json or not sys.stderr.isatty():
+            say = self.say if self.as_json else seldom(self.say)
+            yield lambda words, facts: say(Event(name, words, facts))
+        else:
+            with moving_line() as show:
+                yield lambda words, _: show(words.render(self.language))
 
     def operator(self, trust: Trust, lock: Lock) -> Operator:
         """Return who carries out plans here."""

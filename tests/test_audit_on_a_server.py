@@ -70,7 +70,8 @@ def audited(server: ClosedServer, *options: str) -> dict[str, Any]:
     assert done.returncode in {0, 3}, done.stdout + done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines()]
     (ended,) = (line["result"] for line in told if "result" in line)
-    report = json.loads(server.exec("cat", ended["reports"][1]).stdout)
+    (path,) = (one for one in ended["reports"] if one.endswith("/audit.json"))
+    report = json.loads(server.exec("cat", path).stdout)
     return {**report, "results": {one["id"]: one for one in report["results"]}}
 
 
@@ -96,7 +97,9 @@ def test_the_audit_ends_with_3_and_leaves_reports_for_root_alone(server: ClosedS
     assert done.returncode == 3
     assert result(done)["error"] == "AuditFindings"
     modes = server.exec("sh", "-c", "stat -c '%a %U' /root/reports/*/*").stdout.splitlines()
-    assert modes == ["600 root"] * 3
+    assert set(modes) == {"600 root"}
+    names = server.exec("sh", "-c", "ls /root/reports/*").stdout.split()
+    assert {"audit.html", "audit.json", "facts.json", "record.json", "SHA256SUMS.sig"} <= set(names)
     assert server.exec("sh", "-c", "cat /root/reports/*/audit.html").stdout.startswith("<!doctype html>")
 
 
@@ -104,3 +107,20 @@ def test_the_audit_tries_to_reach_nobody(server: ClosedServer) -> None:
     server.reset_attempts()
     audited(server)
     assert server.attempts() == []
+
+
+def test_what_was_sealed_on_the_server_is_found_whole_by_its_own_openssl(server: ClosedServer) -> None:
+    report = audited(server)
+    assert report["results"]["audit.chain"]["status"] in {"pass", "not-applicable"}
+    said = result(appliance(server, "--json", "audit", "verify"))["result"]
+    assert said["records"] >= 1
+    folder = "/var/log/banip/audit/$(ls /var/log/banip/audit | tail -n 1)"
+    server.exec(
+        "sh",
+        "-ec",
+        f"cd {folder}; sha256sum --strict --check --quiet SHA256SUMS;"
+        " openssl dgst -sha256 -verify audit-key.pub -signature SHA256SUMS.sig SHA256SUMS;"
+        f" test $(sha256sum < record.json | cut -c 1-64) = {said['head']}",
+    )
+    again = audited(server)
+    assert again["results"]["audit.chain"]["status"] == "pass"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from appliance.audit.facts import AuditFacts, Fact
 from appliance.audit.reading import (
     accounts,
+    audits,
     containers,
     data,
     drift,
@@ -218,6 +219,7 @@ def _product_readers(subject: Subject, known: InstalledRelease | None) -> tuple[
         ("api_users", str(server.data / "api" / "users.json"), partial(data.api_users, server)),
         ("requests", "journalctl -u banip-api", data.requests),
         ("earlier_audits", str(server.logs / "audit"), partial(data.earlier_audits, server.logs / "audit")),
+        ("audit_chain", str(server.state.folder / "audits"), partial(audits.audit_chain, server)),
     )
 
 

@@ -46,6 +46,7 @@ from appliance.audit.facts_host import (  # noqa: TC001
 from appliance.audit.facts_network import Connection, Firewall, Links, Listener, Tls, Web  # noqa: TC001
 from appliance.audit.facts_product import (  # noqa: TC001
     ApiUser,
+    AuditChain,
     Container,
     Documents,
     Drift,
@@ -161,6 +162,7 @@ class AuditFacts(Value, frozen=True, kw_only=True):
     documents: Fact[Documents] = Fact()
     requests: Fact[RequestLog] = Fact()
     earlier_audits: Fact[tuple[datetime, ...]] = Fact()
+    audit_chain: Fact[AuditChain] = Fact()
 
     def proven(self) -> InstalledRelease:
         """Return the release where its signature holds; a refused one proves nothing. Raises ``NotRead``."""

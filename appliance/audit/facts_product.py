@@ -76,6 +76,21 @@ class StateJournal(Value, frozen=True, omit_defaults=True):
     last_outcome: str = ""  # of the newest operation: install, upgrade, rollback, failed, ...
 
 
+class AuditChain(Value, frozen=True, omit_defaults=True):
+    """The chain of earlier audits: how many records its ledger has, and whatever does not hold of it.
+
+    ``first``: the number of the oldest record; ``head``: the newest head; ``key``: SHA-256 of the server's
+    audit key; ``sealed``: folders that were looked at and are as they were sealed.
+    """
+
+    records: int
+    first: int = 0
+    head: str = ""
+    key: str = ""
+    sealed: int = 0
+    faults: tuple[str, ...] = ()
+
+
 class Mounted(Value, frozen=True):
     """What a container sees of the host."""
 

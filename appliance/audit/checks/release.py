@@ -188,6 +188,18 @@ def audit_regular(facts: AuditFacts, asked: Asked) -> Verdict:
     return verdict(words, facts.earlier_audits.source, holds=(facts.taken - since).days <= asked.number)
 
 
+@check("audit.chain")
+def audit_chain(facts: AuditFacts, _: Asked) -> Verdict:
+    """The records of earlier audits follow one another, and what is left of them is as it was sealed."""
+    chain, where = facts.audit_chain.get(), facts.audit_chain.source
+    if chain.faults:
+        return failed(listed(chain.faults), where)
+    if not chain.records:
+        return not_applicable(text("no audit of this server has been sealed"), where)
+    words = text("{count} records, last {head}", count=chain.records, head=chain.head[:16])
+    return passed(words, where)
+
+
 @check("keys.authority")
 def authority(facts: AuditFacts, _: Asked) -> Verdict:
     """The key of the server's own authority is root's, in a folder that is root's, and nobody else's."""
