@@ -105,7 +105,7 @@ def _result(one: Result, grade: Grade) -> Result:
 
 
 def _expected(one: Result, about: Check, grade: Grade) -> Words:
-    """Return what was expected; a threshold of the institution's own is said, its reason and people are not."""
+    """Return what was expected; of a threshold of the institution's own nothing but its value."""
     own = one.tailored
     if own is None or not _LIMIT.fullmatch(own.value):
         return about.expected.of(limit=about.limits.get(grade, ""), grade=grade)
@@ -176,7 +176,7 @@ def _scores(scores: tuple[Score, ...], names: dict[str, Words]) -> tuple[Score, 
 
 
 def _record(one: Record) -> Record:
-    """Return a link without its server; its digests stay, so that the institution can find the full report."""
+    """Return a link without its server; by its digests the institution finds the full report."""
     return Record(
         format=1,
         number=one.number,

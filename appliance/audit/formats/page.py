@@ -108,7 +108,7 @@ def world(language: Language) -> jinja2.Environment:
     import jinja2  # noqa: PLC0415 - only the controller environment has it
 
     found = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_data),
+        loader=jinja2.FunctionLoader(data),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -30,9 +30,9 @@ LIBRARIES = {
 }
 KOREAN_FONT = "fonts-nanum"
 _FONTS_TIMEOUT_S = 20
-#: Places where Korean must not be broken: between syllables, and where a word goes on in another script. CSS calls
-#: it ``word-break: keep-all``, which WeasyPrint does not know.
-_WITHIN_A_WORD = re.compile(r"(?<=[가-힣A-Za-z0-9)%'])(?=[가-힣])|(?<=[가-힣])(?=[A-Za-z0-9(),.:])")
+#: Places where Korean must not be broken: between syllables, and where a word goes on in another script. CSS
+#: calls it ``word-break: keep-all``, which WeasyPrint does not know.
+_WITHIN_A_WORD = re.compile(r"(?<=[가-힣A-Za-z0-9)%'])(?=[가-힣])|(?<=[가-힣])(?=[A-Za-z0-9(])")
 #: What stands in tags, and headings, whose words also go into the outline, stays as it is.
 _UNTOUCHED = re.compile(r"(<h[1-4][^>]*>.*?</h[1-4]>|<[^>]*>)", re.DOTALL)
 _WORD_JOINER = "\u2060"

@@ -1,4 +1,4 @@
-"""What a manager asks of an audit first: what is to be done, what turned since last time, where it leads. Pure."""
+"""What a manager asks of an audit first: what is to be done, what turned, where it leads. Pure."""
 
 from __future__ import annotations
 
@@ -104,7 +104,13 @@ def headlines(edition: Edition) -> tuple[Text, ...]:
     """Return what a manager has to know, in one sentence each."""
     result = edition.result
     high = sum(one.importance == "high" for one in urgent(result))
-    said = [text("{count} findings to look at, {high} checks of high importance", count=result.findings(), high=high)]
+    said = [
+        text(
+            "{count} findings to look at, {high} checks of high importance",
+            count=result.findings(),
+            high=high,
+        )
+    ]
     waiting = sum(guide.counts["manual"] - guide.attested for guide in result.guides)
     if waiting:
         said.append(text("{count} items of the guides wait for a person's answer", count=waiting))
@@ -144,9 +150,7 @@ def difference(edition: Edition) -> Difference | None:
         kind: tuple(one for one in turns if kinds[one.id] == kind)
         for kind in ("failing", "unread", "mended", "other")
     }
-    return Difference(
-        earlier=edition.comparison.earlier, with_checks=len(changes) - len(own), **sorted_out
-    )
+    return Difference(earlier=edition.comparison.earlier, with_checks=len(changes) - len(own), **sorted_out)
 
 
 def _goes_with(found: Result | ControlResult | None, checks: frozenset[str]) -> bool:
@@ -180,7 +184,9 @@ def line(edition: Edition) -> tuple[Point, ...]:
     result = edition.result
     found = [(one.taken, one.score) for one in earlier(edition) if one.grade == result.grade]
     scores = [
-        (korean_day(taken), score) for taken, score in (*found, (result.taken, result.score)) if score is not None
+        (korean_day(taken), score)
+        for taken, score in (*found, (result.taken, result.score))
+        if score is not None
     ][-POINTS_MOST:]
     step = (RIGHT - LEFT) / max(len(scores) - 1, 1)
     years = [None, *(day.year for day, _ in scores)]
@@ -204,7 +210,7 @@ def earlier(edition: Edition) -> tuple[Record, ...]:
 
 
 def by_grade(edition: Edition) -> tuple[GradeScore, ...]:
-    """Return the newest score of each grade: an audit is for one grade, the others have audits of their own."""
+    """Return the newest score of each grade; the others than this have audits of their own."""
     result = edition.result
     newest = {one.grade: (one.score, korean_day(one.taken)) for one in earlier(edition)}
     newest[result.grade] = (result.score, korean_day(result.taken))
