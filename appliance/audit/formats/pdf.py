@@ -41,10 +41,14 @@ _WORD_JOINER = "\u2060"
 def render(edition: Edition) -> bytes:
     """Return the PDF. Raises ``Unavailable`` where its libraries or a Korean font are missing."""
     _require(missing_packages(LIBRARIES), korean_fonts())
+    return typeset(paper(page.closed(edition)))
+
+
+def typeset(told: str) -> bytes:
+    """Set a page of HTML in type; whatever it refers to outside of itself ends this with an error."""
     from weasyprint import HTML  # noqa: PLC0415 - heavy, and only the controller environment has it
     from weasyprint.urls import URLFetcher  # noqa: PLC0415 - as above
 
-    told = paper(page.closed(edition))
     document = HTML(string=told, url_fetcher=URLFetcher(allowed_protocols=(), fail_on_errors=True))
     made: bytes = document.write_pdf(pdf_identifier=hashlib.sha256(told.encode()).hexdigest()[:32].encode())
     return made
