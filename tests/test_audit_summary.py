@@ -71,7 +71,11 @@ def test_without_an_earlier_audit_nothing_is_compared() -> None:
     alone = Edition(FULL.result, "en")
     assert summary.difference(alone) is None
     assert summary.headlines(alone)[-1].render("en").startswith("No earlier audit")
+    again = page.render(replace(alone, verified=False, judged_from=FULL.record)).decode()
+    assert "Judged again from the facts of audit no. 12" in again
+    assert "Nobody vouches for these facts" in again
     told = page.render(alone).decode()
+    assert "Nobody vouches" not in told
     assert "There is no earlier audit for this grade." in told
     assert "in no chain: judged elsewhere" in told
 

@@ -52,6 +52,8 @@ def redacted_edition(edition: Edition) -> Edition:
         comparison=_comparison(edition.comparison) if edition.comparison else None,
         trend=tuple(_record(one) for one in edition.trend),
         redacted=True,
+        verified=edition.verified,
+        judged_from=_record(edition.judged_from) if edition.judged_from else None,
     )
 
 

@@ -71,6 +71,8 @@ LABELS: dict[str, Text] = {
         "Keep this page on paper: whoever changes this audit or an earlier one later cannot keep this head."
     ),
     "no_chain": text("in no chain: judged elsewhere than on the server"),
+    "judged_from": text("Judged again from the facts of audit no."),
+    "unverified": text("Nobody vouches for these facts: they come from a file without a seal."),
     "redacted": text("redacted edition, for taking out"),
     "redacted_note": text(
         "Left out: names of server, system, release and people, addresses, paths, versions, files, evidence, "
@@ -82,7 +84,7 @@ LABELS: dict[str, Text] = {
     ),
     "by_grade": text("By grade"),
     "this_audit": text("this audit"),
-    "never_audited": text("never audited"),
+    "audited_apart": text("audited apart"),
     "audit": text("Audit no."),
     "difference": text("Since the last audit"),
     "newly_failing": text("Newly failing"),

@@ -86,7 +86,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class GradeScore:
-    """The newest score of a grade; ``day`` None: it was never audited. ``now``: it is this audit's."""
+    """The newest score of a grade that the edition knows; ``day`` None: none. ``now``: it is this audit's."""
 
     grade: Grade
     score: int | None
