@@ -72,7 +72,7 @@ def test_it_says_all_that_the_page_says(language: Language) -> None:
         for words in (one.title, one.expected):
             assert str(escape(getattr(words, language))) in told
     for guide in result.guides:
-        assert all(f"<b>{one.id}</b>" in told for one in guide.controls if one.applies)
+        assert all(f"<b>{one.id}</b> {escape(one.title)}" in told for one in guide.controls if one.applies)
 
 
 def test_korean_words_stay_whole_and_can_be_found() -> None:
@@ -130,7 +130,7 @@ def test_every_page_has_its_number_and_the_documents_grade() -> None:
     assert len(told) > 20
     for number, words in enumerate(told, 1):
         assert f"{number} / {len(told)}" in words
-        assert "문서 등급 S (민감)" in words
+        assert "이 문서의 등급 S (민감)" in words
         assert "ai-server-01" in words
 
 
@@ -204,5 +204,5 @@ def test_nothing_is_fetched_while_it_is_made(form: str, place: str) -> None:
 def test_every_page_of_a_redacted_one_says_so() -> None:
     for words in texts(made(redacted=True)):
         assert "반출용 축약본" in words
-        assert "문서 등급 S (민감)" in words
+        assert "이 문서의 등급 S (민감)" in words
         assert "ai-server-01" not in words

@@ -127,7 +127,7 @@ def test_the_first_page_names_a_few_and_another_table_all() -> None:
     told = page.render(FULL).decode()
     first, rest = told.split('class="urgent"', 1)
     more = len(found.mended) - TURNS_MOST
-    assert f'<li class="of">외 {more}</li>' in first
+    assert f'<li class="soft">외 {more}</li>' in first
     table = rest.split('class="by-guide"', 1)[0]
     assert all(f"<code>{one.id}</code>" in table for _, _, turns in found.kinds for one in turns)
 
@@ -144,7 +144,7 @@ def test_the_page_shows_the_place_in_the_chain() -> None:
 def test_the_margins_of_printed_pages_carry_grade_and_head_and_believe_nobody() -> None:
     named = msgspec.structs.replace(FULL.result, host='"; } </style> \\')
     told = page.page_rule(replace(FULL, result=named))
-    assert "문서 등급 S (민감)" in told
+    assert "이 문서의 등급 S (민감)" in told
     assert FULL.head
     assert FULL.head[:8] in told
     assert "</style" not in told

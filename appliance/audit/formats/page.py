@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from appliance.audit.catalogue import Item
     from appliance.audit.edition import Edition
-    from appliance.audit.outcome import Status
+    from appliance.audit.outcome import Shown, Status
     from appliance.text import Language, Text
 
 #: As reports show them: what is right, then the worst first.
@@ -116,7 +116,7 @@ def world(language: Language) -> jinja2.Environment:
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
     found.globals.update(_words_of(language))
-    found.filters.update(day=_day, moment=_moment, grouped=_grouped, by_guide=_by_guide)
+    found.filters.update(day=_day, moment=_moment, grouped=_grouped, by_guide=_by_guide, by_status=_by_status)
     return found
 
 
@@ -189,6 +189,14 @@ def _by_guide(items: Iterable[Item]) -> list[tuple[str, str]]:
     for one in sorted(items, key=lambda one: GUIDES.index(one.guide) if one.guide in GUIDES else len(GUIDES)):
         found.setdefault(one.label, []).append(one.id)
     return [(label, ", ".join(ids)) for label, ids in found.items()]
+
+
+def _by_status(shown: Iterable[Shown]) -> list[tuple[Status, list[Shown]]]:
+    """Return what checks show of a control, the worst first."""
+    found: dict[Status, list[Shown]] = {}
+    for one in shown:
+        found.setdefault(one.status, []).append(one)
+    return sorted(found.items(), key=lambda one: STATUSES.index(one[0]))
 
 
 def _source(told: str) -> str:

@@ -27,9 +27,9 @@ _FAULTS = frozenset({"fail", "unknown"})
 #: A line of more audits than that cannot be read on paper.
 POINTS_MOST = 12
 #: Of what turned, a first page names so many of each kind; all of it stands further down.
-TURNS_MOST = 6
+TURNS_MOST = 4
 #: The drawing of the trend, in its own units: one for each point of the score.
-WIDTH, FLOOR, LEFT, RIGHT = 560, 116, 40, 536
+FLOOR, LEFT, RIGHT = 118, 44, 736
 
 
 @dataclass(frozen=True, slots=True)
