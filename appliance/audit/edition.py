@@ -11,7 +11,15 @@ from appliance.format import Grade, Sha256, Value
 
 if TYPE_CHECKING:
     from appliance.audit.outcome import AuditResult
-    from appliance.text import Language
+    from appliance.text import Language, Text
+
+
+class Unavailable(Exception):
+    """A format cannot be made here; ``words`` name what is missing and what serves instead."""
+
+    def __init__(self, words: Text) -> None:
+        super().__init__(str(words))
+        self.words = words
 
 
 class Record(Value, frozen=True):
