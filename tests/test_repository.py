@@ -30,7 +30,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "appliance.audit.command": "test_audit_on_a_server",
     "appliance.audit.controls": "test_audit_site",
     "appliance.audit.edition": "shapes; test_audit_report",
-    "appliance.audit.formats.*": "test_audit_report",
+    "appliance.audit.formats.*": "test_audit_report, test_audit_formats, and each format's own",
     "appliance.audit.facts": "test_audit_reading",
     "appliance.audit.facts_*": "types; test_audit_checks and test_audit_reading",
     "appliance.audit.reading.*": "test_audit_reading, and test_audit_on_a_server for what only a server has",
