@@ -196,8 +196,11 @@ class Sheet:
             self.coloured(status, rows)
 
     def _text(self, column: int, value: str, style: str) -> None:
-        """Write text and nothing but text, whatever it begins with."""
-        self._sheet.write_string(self._row, column, self._book.fitting(value), self._book.styles[style])
+        """Write text and nothing but text, whatever it begins with; an empty cell hides no text beside it."""
+        if value:
+            self._sheet.write_string(self._row, column, self._book.fitting(value), self._book.styles[style])
+        else:
+            self._sheet.write_blank(self._row, column, None, self._book.styles[style])
 
 
 def sheet_name(wanted: str, taken: set[str]) -> str:
