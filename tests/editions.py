@@ -43,7 +43,7 @@ HOST = '=cmd|"/C calc"!A0 <b>&'
 HEAD = "5e" * 32
 CLAUSE = "format: 1\nextends: kisa\ncontrols:\n  - id: U-01\n    clause: |\n      =1+1\n      둘째 줄\n"
 #: Checks whose facts are those of a bad server.
-_BAD = ("host.session-timeout", "host.root-remote-login", "host.umask", "host.password-quality", "web.tls")
+_BAD = ("host.root-remote-login", "host.umask", "host.password-quality", "host.session-timeout")
 
 
 @cache
@@ -73,14 +73,14 @@ def result(own_items: int = 12) -> AuditResult:
         until = {"expires": "2026-12-31"}
         site.write(
             "exceptions",
-            accepted("host.session-timeout", reason=HOSTILE[0], **until),
+            accepted("host.root-remote-login", reason=HOSTILE[0], **until),
             accepted("host.umask", "kisa/U-64", ticket="보안-2026-3"),
             accepted("ours/A-2", approver="@SUM(A1)", **until),
         )
         site.write(
             "attestations",
             attested("nis/M13", "n2sf/N2SF-IN-9", statement=HOSTILE[3], by="홍길동 (정보보안담당관)"),
-            attested("kisa/U-65", answer="does-not-hold", statement="절차가 없음"),
+            attested("n2sf/N2SF-LP-M2", answer="does-not-hold", statement="절차가 없음"),
             attested("crypto.validated-module", statement="인증서 없이"),
             attested("ours/A-5", expires="2026-03-01"),
         )
@@ -136,7 +136,7 @@ def edition(
         Change("host.umask", "pass", "fail"),
         Change("kisa/U-30", "unknown", "fail"),
         Change("gone.check", "pass", None),
-        Change("web.tls", None, "fail"),
+        Change("host.audit-rules", None, "fail"),
     )
     earlier = tuple(record(number, found, score) for number, score in ((1, None), (2, 55), (3, 70)))
     return Edition(

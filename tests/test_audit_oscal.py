@@ -105,7 +105,7 @@ def test_an_exception_is_an_approved_deviation_with_a_deadline_and_a_lapsed_one_
     risks = {
         own_props(one).get("check", own_props(one).get("control")): one for one in outcome(plain())["risks"]
     }
-    approved, lapsed = risks["host.session-timeout"], risks["host.umask"]
+    approved, lapsed = risks["host.root-remote-login"], risks["host.umask"]
     assert approved["status"] == "deviation-approved"
     assert approved["deadline"] == "2026-12-31T23:59:59+09:00"
     (entry,) = approved["risk-log"]["entries"]
@@ -114,7 +114,7 @@ def test_an_exception_is_an_approved_deviation_with_a_deadline_and_a_lapsed_one_
     assert "deadline" not in lapsed
     assert own_props(lapsed["risk-log"]["entries"][0])["standing"] == "lapsed"
     assert risks["ours/A-2"]["status"] == "deviation-approved"
-    assert risks["kisa/U-65"]["status"] == "open", "a person said that it does not hold"
+    assert risks["n2sf/N2SF-LP-M2"]["status"] == "open", "a person said that it does not hold"
 
 
 def test_every_fault_is_a_risk_with_a_remedy_and_nothing_else_is() -> None:

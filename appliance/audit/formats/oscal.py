@@ -3,7 +3,7 @@
 What a check found is an observation, an item of a guide is a control and has a finding, what is to be mended
 is a risk. OSCAL knows only *satisfied* and *not satisfied*: satisfied is what a machine saw in full and found
 right, everything else is not, and our finer status stands beside it as a property. Identifiers follow from
-the audit's head, so that the same edition gives the same bytes. Model: https://pages.nist.gov/OSCAL, 1.1.
+the audit's head, so that the same edition gives the same bytes. Model: https://pages.nist.gov/OSCAL
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from appliance.audit.formats.oscal_frame import Frame
     from appliance.audit.outcome import GuideResult
 
-OSCAL_VERSION = "1.1.3"
+#: What compliance-trestle 5.2 takes; nothing here is newer than 1.1.
+OSCAL_VERSION = "1.2.1"
 _FACTS, _RESULT = "facts.json", "audit.json"
 
 _Object = dict[str, Any]

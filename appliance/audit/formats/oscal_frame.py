@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from appliance.audit.catalogue import Words
     from appliance.audit.edition import Edition
     from appliance.audit.formats.voice import Voice
-    from appliance.audit.outcome import ControlResult, GuideResult
+    from appliance.audit.outcome import ControlResult, GuideResult, Result
     from appliance.text import Text
 
 #: A name for what OSCAL has no word for. Nothing is there to be fetched.
@@ -71,7 +71,8 @@ class Frame:
     def persons(self) -> list[str]:
         """Return who decided or answered something, each once."""
         result = self.edition.result
-        held = [*result.results, *(one for guide in result.guides for one in guide.controls)]
+        held: list[Result | ControlResult] = list(result.results)
+        held += [one for guide in result.guides for one in guide.controls]
         named = [one.by for one in result.decisions]
         named += [one.exception.approver for one in held if one.exception is not None]
         named += [one.attestation.by for one in held if one.attestation is not None]

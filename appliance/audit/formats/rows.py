@@ -154,7 +154,7 @@ def urgent_rows(result: AuditResult, voice: Voice) -> list[Row]:
     """Return what failed or was not established, the important first."""
     urgent = sorted(
         (one for one in result.results if one.status in URGENT),
-        key=lambda one: (_IMPORTANCES.index(one.importance), URGENT.index(one.status)),  # type: ignore[arg-type]
+        key=lambda one: (_IMPORTANCES.index(one.importance), URGENT.index(one.status)),
     )
     areas = {one.area: voice.said(one.name) for one in result.scores}
     return [_check_row(one, areas, voice) for one in urgent]
