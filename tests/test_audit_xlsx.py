@@ -104,6 +104,18 @@ def test_an_officers_row_has_room_to_write(book: Workbook) -> None:
         assert row[OWNER] == row[DUE] == ""
 
 
+def test_what_the_institution_decided_stands_in_the_notes_of_every_item_that_it_touches() -> None:
+    book = workbook(render(edition()))
+    notes = {str(row[0]): str(row[-1]) for row in table(book, "KISA 2026")[1:]}
+    assert "host.root-remote-login: 예외: [유효] " + HOSTILE[0] in notes["U-01"]
+    assert "host.umask: 예외: [만료] 장비 교체 예정 · 정보보안담당관 · 보안-2026-3" in notes["U-30"]
+    assert "host.password-quality: 기관 기준: 6 (완화; 기본값 9)" in notes["U-02"]
+    assert "조항 원문: =1+1\n둘째 줄" in notes["U-01"]
+    own = {str(row[0]): str(row[-1]) for row in table(book, "우리")[1:]}
+    assert "예외: [유효]" in own["A-2"]
+    assert "확인서: [만료]" in own["A-5"]
+
+
 def test_each_item_and_each_check_is_one_row() -> None:
     made = edition()
     book = workbook(render(made))

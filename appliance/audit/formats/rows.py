@@ -214,7 +214,7 @@ def _item_row(
         "remedy": "\n".join(filter(None, [_numbered(to_do), *_questions(one, voice)])) if one.applies else "",
         "owner": "",
         "due": "",
-        "note": "\n".join(_item_notes(one, voice)),
+        "note": "\n".join(_item_notes(one, [found for _, found in shown], voice)),
     }
     return Row(one.id, one.status, cells)
 
@@ -242,18 +242,21 @@ def _questions(one: ControlResult, voice: Voice) -> Iterator[str]:
         yield f"{voice.label('look')}: {', '.join(voice.said(place) for place in one.open.look)}"
 
 
-def _item_notes(one: ControlResult, voice: Voice) -> Iterator[str]:
+def _item_notes(one: ControlResult, checks: list[Result], voice: Voice) -> Iterator[str]:
     if not one.applies:
         yield voice.label("not_asked")
     attested = f" ({voice.label('attested')})" if one.attested else ""
     yield f"{voice.label('answered')}: {voice.of(ANSWERED_WORDS[one.answered])}{attested}"
     if one.open is not None:
         yield f"{voice.label('why')}: {voice.said(one.open.reason)}"
+    yield from _held(one, voice)
+    for check in checks:
+        for words in _held(check, voice):
+            yield f"{check.id}: {words}"
     directions = [each.tailored for each in one.evidence if each.tailored]
-    if directions:
+    if directions and not any(check.tailored for check in checks):
         said = ", ".join(voice.of(DIRECTION_WORDS[each]) for each in dict.fromkeys(directions))
         yield f"{voice.label('tailored')}: {said}"
-    yield from _held(one, voice)
     for each in one.uncertain:
         note = each.note if isinstance(each.note, str) else voice.said(each.note)
         yield f"{voice.label('uncertain')}: {printable(note)}"

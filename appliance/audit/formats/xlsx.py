@@ -94,7 +94,7 @@ def _write_summary(sheet: Sheet, edition: Edition, voice: Voice) -> None:
     sheet.line(voice.label("subtitle"), style="small")
     for label, value in about(edition, voice):
         sheet.beside([label], "head")
-        sheet.wide(value, columns=5, style="cell", start=1)
+        sheet.wide(value, columns=9, style="cell", start=1)
     _write_counts(sheet, edition, voice)
     _write_areas(sheet, edition, voice)
     _write_guide_scores(sheet, edition, voice)
