@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from datetime import timezone
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,10 @@ CELL_MOST = 32_767
 _NAME_MOST = 31
 _MARGIN_TEXT_MOST = 80
 _A4 = 9
-_LINE_POINTS = 13
+_LINE_POINTS = 12.5
+_HIGHEST_POINTS = 409
+#: A column's width counts digits of 11 points; ours have 9.
+_SMALL_LETTERS = 1.15
 _FONT = "맑은 고딕"
 _LINE = "#B8BEC6"
 #: Fill and letters of a status; colours that stay apart in grey as well.
@@ -78,9 +80,10 @@ class Book:
         sheet.fit_to_pages(1, 0)
         sheet.hide_gridlines(2)
         edition, voice = self._edition, self._voice
-        sheet.set_header(f"&L{_margin(title(edition, voice))}&R{_margin(graded(edition, voice))}")
-        taken = f"{edition.result.host} {when(edition.result.taken, edition)}"
-        sheet.set_footer(f"&L{_margin(edition.head or NOTHING)}&C&P / &N&R{_margin(taken)}")
+        name = f"{title(edition, voice)} · {edition.result.host}"
+        sheet.set_header(f"&L&8 {_margin(name)}&R&8 {_margin(graded(edition, voice))}")
+        taken = when(edition.result.taken, edition)
+        sheet.set_footer(f"&L&7 {_margin(edition.head or NOTHING)}&R&8 {_margin(taken)}   &P / &N")
         return Sheet(sheet, self)
 
     def fitting(self, value: str) -> str:
@@ -109,6 +112,7 @@ class Sheet:
         self._row = 0
         self._head = (0, 0)
         self._widths: list[float] = []
+        self._beside = 0.0
 
     def widths(self, widths: Sequence[float]) -> None:
         """Set the columns' widths in characters."""
@@ -126,10 +130,13 @@ class Sheet:
         self._row += 1
 
     def cells(self, values: Sequence[str | int], style: str | Sequence[str], height: float = 0) -> None:
-        """Write a row; numbers stay numbers."""
+        """Write a row, as high as its texts need; numbers stay numbers."""
         styles = [style] * len(values) if isinstance(style, str) else style
-        if height:
-            self._sheet.set_row(self._row, height)
+        wrapped = zip(values, styles, self._widths, strict=False)
+        needed = [
+            _height(one, width) for one, name, width in wrapped if isinstance(one, str) and _wraps(name)
+        ]
+        self._sheet.set_row(self._row, max(height, *needed, _LINE_POINTS + 2))
         for column, (value, name) in enumerate(zip(values, styles, strict=True)):
             if isinstance(value, str):
                 self._text(column, value, name)
@@ -141,9 +148,9 @@ class Sheet:
         self, value: str, columns: int, style: str = "wrapped", height: float = 0, start: int = 0
     ) -> None:
         """Write text into one cell over several columns, as high as it needs."""
-        width = sum(self._widths[start : start + columns])
-        needed = _LINE_POINTS * (1 + int(_display_width(value) * 1.1 / width) + value.count("\n"))
-        self._sheet.set_row(self._row, max(height, needed))
+        needed = _height(value, sum(self._widths[start : start + columns]))
+        self._sheet.set_row(self._row, max(height, needed, self._beside))
+        self._beside = 0.0
         last = start + columns - 1
         self._sheet.merge_range(self._row, start, self._row, last, "", self._book.styles[style])
         self._text(start, value, style)
@@ -154,6 +161,7 @@ class Sheet:
         styles = [style] * len(values) if isinstance(style, str) else style
         for column, (value, name) in enumerate(zip(values, styles, strict=True)):
             self._text(column, value, name)
+            self._beside = max(self._beside, _height(value, self._widths[column]))
 
     def bars(self, column: int, rows: int) -> None:
         """Show the scores in the rows just written as bars as well."""
@@ -224,6 +232,20 @@ def _units(value: str) -> int:
     return len(value) if value.isascii() else len(value.encode("utf-16-le")) // 2
 
 
+def _wraps(style: str) -> bool:
+    return "text_wrap" in _STYLES[style]
+
+
+def _height(value: str, width: float) -> float:
+    """Return how high a text in a cell of this width needs to be, in points.
+
+    Not every program fits a row to its text when it opens a workbook, so rows come with their heights.
+    """
+    most = width * _SMALL_LETTERS
+    lines = sum(1 + int((_display_width(one) - 1) / most) for one in value.split("\n"))
+    return min(_HIGHEST_POINTS, 2 + _LINE_POINTS * lines)
+
+
 def _display_width(value: str) -> int:
-    """Return how many columns of a fixed font a text takes: a Hangul syllable is two."""
-    return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in value)
+    """Return how many columns of a fixed font a text takes: a Hangul syllable is two, as in this encoding."""
+    return len(value.encode("cp949", "replace"))

@@ -38,31 +38,31 @@ if TYPE_CHECKING:
 _PACKAGE = "XlsxWriter"
 #: Widths in characters; what a person writes has room.
 _WIDTHS = {
-    "id": 13,
-    "area": 16,
-    "title": 28,
-    "weight": 9,
-    "status": 10,
-    "observed": 44,
-    "expected": 30,
-    "where": 24,
-    "remedy": 36,
-    "owner": 11,
-    "due": 12,
-    "note": 36,
+    "id": 10,
+    "area": 13,
+    "title": 22,
+    "weight": 7,
+    "status": 9,
+    "observed": 36,
+    "expected": 24,
+    "where": 18,
+    "remedy": 30,
+    "owner": 9,
+    "due": 9,
+    "note": 28,
     "decision": 12,
-    "applies_to": 30,
+    "applies_to": 26,
     "standing": 11,
     "until": 12,
     "by": 22,
-    "reason": 44,
-    "ticket": 18,
-    "used_for": 30,
+    "reason": 40,
+    "ticket": 16,
+    "used_for": 26,
 }
 _CENTRED = frozenset({"weight", "status", "standing", "until", "decision"})
 #: Number, area and title stay where they are while one scrolls to what is to be done.
 _FROZEN_COLUMNS = 3
-_SUMMARY_WIDTHS = (34, 16, *(11,) * 8)
+_SUMMARY_WIDTHS = (34, 20, *(11,) * 8)
 
 
 def render(edition: Edition) -> bytes:
@@ -178,7 +178,7 @@ def _write_urgent(sheet: Sheet, edition: Edition, voice: Voice) -> None:
         sheet.beside(
             [row.cells[name] for name in ("title", "status", "weight")], ("cell", "centre", "centre")
         )
-        sheet.wide(row.cells["remedy"], columns=7, style="cell", start=3, height=26)
+        sheet.wide(row.cells["remedy"], columns=7, style="cell", start=3)
     sheet.coloured(1, len(rows))
 
 
@@ -226,11 +226,11 @@ def _write_limits(book: Book, edition: Edition, voice: Voice) -> None:
     sheet.line(title(edition, voice), style="title")
     sheet.line(graded(edition, voice), style="grade")
     sheet.skip()
-    sheet.line(voice.label("limits"), style="heading")
+    sheet.cells([voice.label("limits"), "", "", ""], "heading")
     for one in limits(voice):
         sheet.wide(f"• {one}", columns=4)
     sheet.skip()
-    sheet.line(voice.label("signature"), style="heading")
+    sheet.cells([voice.label("signature"), "", "", ""], "heading")
     sheet.cells(["", *(voice.label(one) for one in ("operator", "officer", "approver"))], "head")
     for name, height in (("name", 24), ("date", 24), ("sign", 48)):
         sheet.cells([voice.label(name), "", "", ""], "box", height=height)
