@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.audit.edition import Unavailable
-from appliance.audit.formats import page, pdf
+from appliance.audit.formats import hwpx, oscal, page, pdf, xlsx
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,4 +25,10 @@ class Format:
 
 __all__ = ["FORMATS", "Format", "Unavailable"]
 
-FORMATS = (Format("html", "audit.html", page.render), Format("pdf", "audit.pdf", pdf.render))
+FORMATS = (
+    Format("html", "audit.html", page.render),
+    Format("pdf", "audit.pdf", pdf.render),
+    Format("xlsx", "audit.xlsx", xlsx.render),
+    Format("hwpx", "audit.hwpx", hwpx.render),
+    Format("oscal", "oscal.json", oscal.render),
+)
