@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from appliance import __version__
+from appliance.audit.fix_command import asked_for, fix_options, run_fix, tell_mendable
 from appliance.console import Everywhere
 from appliance.errors import AuditFindings, BadInput, Untrusted
 from appliance.text import Event, text
@@ -40,20 +41,26 @@ SITE = click.option(
 @SITE
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the reports; default: Banip's logs.")
 @click.option("--everything", is_flag=True, help="Hash large files too; models take minutes.")
+@fix_options
 @click.pass_context
 def audit_command(
     context: click.Context, grade: Grade | None, site: Path | None, out: Path | None, *, everything: bool
 ) -> None:
-    r"""Audit this server, change nothing, write a report. Exit 3: something failed or is not established.
+    r"""Audit this server, change nothing (but --fix --yes), write a report. Exit 3: there are findings.
 
     \b
     Examples:
       appliance audit
       appliance audit --grade S --out /root/report
+      appliance audit --fix
       appliance audit coverage --grade S
     """
     if context.invoked_subcommand is not None:
         context.meta["audit"] = (grade, site)
+        return
+    fix = asked_for(context)
+    if fix is not None:
+        run_fix(context.obj, fix, grade, _rules(site))
         return
     _audit(context.obj, grade, _rules(site), out, everything=everything)
 
@@ -128,6 +135,7 @@ def _tell(session: Session, result: AuditResult, paths: tuple[Path, ...]) -> Non
 
     _tell_faults(session, result)
     _tell_lapsed(session, result)
+    tell_mendable(session, result)
     counts = ", ".join(
         f"{STATUS_WORDS[status].render(session.language)} {count}" for status, count in result.counts.items()
     )
