@@ -145,7 +145,9 @@ def keep(plan: FixPlan, purpose: Purpose, state: Path, root: Path = HOST) -> Fil
         reloads=plan.reloads,
         active=_active([one.unit for one in plan.operations if isinstance(one, UnitMasked)], root),
         switches={
-            name: _switch(name, root).read_text("ascii").strip() for name in switches_of(plan.operations)
+            name: place.read_text("ascii").strip()
+            for name in switches_of(plan.operations)
+            if (place := _switch(name, root)).exists()
         },
     )
     write_file(folder / "fix.json", canonical_json(fix), PRIVATE_FILE)
