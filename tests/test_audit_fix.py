@@ -21,8 +21,9 @@ from appliance.__main__ import cli
 from appliance.audit.catalogue import checks
 from appliance.audit.facts import AuditFacts, Fact
 from appliance.audit.facts_host import Account, File, Group, Key, Service, Ssh, Sudo, SudoRule
+from appliance.audit.facts_network import Link, Links
 from appliance.audit.fix_host import Purpose, changes, end, give_back, keep, possible, unlike
-from appliance.audit.fix_rules import MADE, RISKY_SWITCHES, RULES, another_administrator, switches_of
+from appliance.audit.fix_rules import MADE, RULES, another_administrator, switches_of
 from appliance.audit.fixes import (
     FixPlan,
     LeftAlone,
@@ -219,7 +220,7 @@ def test_without_another_administrator_the_reason_is_told_and_nothing_is_planned
     assert "no other account" in plan.left[0].reason.en
     good = _with_admin()
     (fix,) = plan_fixes(good, audit(good, "S"), ["host.root-remote-login"]).planned
-    path = "/etc/ssh/sshd_config.d/10-banip-remedy-root-remote-login.conf"
+    path = "/etc/ssh/sshd_config.d/00-banip-remedy-root-remote-login.conf"
     assert fix.operations == (FileWritten(path, "PermitRootLogin no\n", "0600", "sshd"),)
     assert fix.reloads == ("sshd",)
 
@@ -231,11 +232,38 @@ def test_what_was_not_read_is_not_changed() -> None:
     assert len(plan.left) > 200
 
 
-def test_a_switch_that_could_cut_the_host_off_is_never_set() -> None:
-    wrong = dict.fromkeys(RISKY_SWITCHES, "1") | {"net.ipv4.conf.all.send_redirects": "1"}
-    facts = AuditFacts(taken=AT, kernel=_fact(wrong))
-    operations = operations_for("network.kernel-settings", facts, "")
-    assert switches_of(operations) == ("net.ipv4.conf.all.send_redirects",)
+def _network(*links: Link, **switches: str) -> AuditFacts:
+    now = {"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.accept_ra": "1", **switches}
+    return AuditFacts(taken=AT, kernel=_fact(now), links=_fact(Links(links)))
+
+
+@pytest.mark.parametrize(
+    ("links", "set_"),
+    [
+        ((Link("eth0", addresses=("10.0.0.2/24",)),), {"net.ipv4.ip_forward", "net.ipv6.conf.all.accept_ra"}),
+        ((Link("eth0", addresses=("10.0.0.2/24", "2001:db8::2/64")),), {"net.ipv4.ip_forward"}),
+        (
+            (Link("eth0", addresses=("10.0.0.2/24",)), Link("docker0", "bridge")),
+            {"net.ipv6.conf.all.accept_ra"},
+        ),
+        (
+            (Link("eth0", addresses=("10.0.0.2/24",)), Link("eth1", addresses=("10.1.0.2/24",))),
+            {"net.ipv6.conf.all.accept_ra"},
+        ),
+    ],
+)
+def test_a_switch_that_could_cut_off_is_set_only_where_that_is_ruled_out(
+    links: tuple[Link, ...], set_: set[str]
+) -> None:
+    facts = _network(Link("lo", addresses=("127.0.0.1/8",)), *links)
+    assert set(switches_of(operations_for("network.kernel-settings", facts, ""))) == set_
+
+
+def test_a_later_fix_of_switches_forgets_none_of_the_earlier() -> None:
+    first = _network(Link("eth0"), **{"net.ipv4.tcp_syncookies": "1"})
+    (one,) = operations_for("network.kernel-settings", first, "")
+    assert isinstance(one, FileWritten)
+    assert "net.ipv4.tcp_syncookies = 1\n" in one.content
 
 
 def test_another_accounts_log_changes_hands_only_where_its_service_rests() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from appliance.audit.checks.accounts import FIRST_PERSON, LAST_PERSON, NO_LOGIN
 from appliance.audit.checks.logins import WEAK_SSH
-from appliance.audit.checks.network import WANTED_SETTINGS
+from appliance.audit.checks.network import TUNNELS, WANTED_SETTINGS
 from appliance.audit.checks.system import WANTED_PROTECTION
 from appliance.remedies import FileWritten
 from appliance.text import text
@@ -30,10 +30,6 @@ BANNER = """\
 모든 접속과 사용은 기록되며, 허가 없는 사용은 법에 따라 처벌될 수 있습니다.
 Authorised users only. All access and use is recorded; use without permission may be prosecuted.
 """
-#: These decide whether packets reach this host or pass through it: containers and routers need them.
-RISKY_SWITCHES = frozenset(
-    {"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv6.conf.all.accept_ra"}
-)
 #: Of several good values the one that a running system bears best, and that can be taken back.
 _CHOSEN = {
     "kernel.unprivileged_bpf_disabled": "2",
@@ -43,6 +39,8 @@ _CHOSEN = {
 _KINDS = {"ciphers": "Ciphers", "macs": "MACs", "kexalgorithms": "KexAlgorithms"}
 _KEYS = {"hostkeyalgorithms": "HostKeyAlgorithms", "pubkeyacceptedalgorithms": "PubkeyAcceptedAlgorithms"}
 _GATES = ("allowusers", "allowgroups", "denyusers", "denygroups")
+#: Kinds of interfaces that join others: forwarding may be what they are for.
+_JOINING = TUNNELS | {"bridge", "macvlan", "ipvlan", "openvswitch"}
 _NETWORK_FILES = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs"})
 
 
@@ -210,39 +208,60 @@ def banner(_: AuditFacts) -> tuple[Operation, ...]:
 
 
 def ssh_algorithms(facts: AuditFacts) -> tuple[Operation, ...]:
-    """Return a drop-in that offers what is offered now, without what is weak."""
-    settings = facts.ssh.get().settings
-    lines = []
-    for name, word in (_KINDS | _KEYS).items():
-        offered = settings.get(name, "").split(",")
-        if [one for one in offered if WEAK_SSH.search(one)]:
-            lines.append(f"{word} {','.join(one for one in offered if not WEAK_SSH.search(one))}\n")
-    return (
-        FileWritten(
-            "/etc/ssh/sshd_config.d/10-banip-remedy-ssh-algorithms.conf", "".join(lines), "0600", "sshd"
-        ),
-    )
+    """Return a drop-in that offers what is offered now, without what is weak.
+
+    It names every kind, so that a later fix, which takes its place, forgets none.
+    """
+    offered = {
+        word: facts.ssh.get().settings.get(name, "").split(",") for name, word in (_KINDS | _KEYS).items()
+    }
+    lines = [
+        f"{word} {','.join(one for one in names if not WEAK_SSH.search(one))}\n"
+        for word, names in offered.items()
+    ]
+    path = "/etc/ssh/sshd_config.d/00-banip-remedy-ssh-algorithms.conf"
+    return (FileWritten(path, "".join(lines), "0600", "sshd"),)
 
 
 def kernel_protection(facts: AuditFacts) -> tuple[Operation, ...]:
-    """Return the switches of the kernel's own protection that are wrong now."""
-    return _switches("kernel-protection", WANTED_PROTECTION, facts)
+    """Return the switches of the kernel's own protection."""
+    return _switches("kernel-protection", WANTED_PROTECTION, facts.kernel.get(), frozenset())
 
 
 def kernel_network(facts: AuditFacts) -> tuple[Operation, ...]:
-    """Return the switches of the network that are wrong now, but for those that could cut this host off."""
-    wanted = {name: good for name, good in WANTED_SETTINGS.items() if name not in RISKY_SWITCHES}
-    return _switches("kernel-network", wanted, facts)
+    """Return the switches of the network; those that could cut off only where that is ruled out."""
+    return _switches("kernel-network", WANTED_SETTINGS, facts.kernel.get(), not_proved(facts))
 
 
-def _switches(name: str, wanted: dict[str, set[str]], facts: AuditFacts) -> tuple[Operation, ...]:
-    now = facts.kernel.get()
-    lines = [
-        f"{switch} = {_CHOSEN.get(switch, min(good))}\n"
-        for switch, good in wanted.items()
-        if switch in now and now[switch] not in good
-    ]
-    return (FileWritten(f"/etc/sysctl.d/zz-banip-remedy-{name}.conf", "".join(lines)),) if lines else ()
+def not_proved(facts: AuditFacts) -> frozenset[str]:
+    """Return the switches that decide whether packets reach this host or pass through it.
+
+    Nothing is lost by closing IPv4 forwarding where at most one interface has an address and none is a bridge
+    or a tunnel, and by closing IPv6's where no interface has an address beyond its own link.
+    """
+    others = [one for one in facts.links.get().links if one.name != "lo"]
+    reached = [one for one in others if one.addresses]
+    found = set()
+    if len(reached) > 1 or any(one.kind in _JOINING for one in others):
+        found |= {"net.ipv4.ip_forward"}
+    if any(":" in address for one in others for address in one.addresses):
+        found |= {"net.ipv6.conf.all.forwarding", "net.ipv6.conf.all.accept_ra"}
+    return frozenset(found)
+
+
+def _switches(
+    name: str, wanted: dict[str, set[str]], now: dict[str, str], not_these: frozenset[str]
+) -> tuple[Operation, ...]:
+    """Return one file with every switch that this kernel has: a later fix takes its place, and forgets none."""
+    good = {
+        switch: now[switch] if now[switch] in values else _CHOSEN.get(switch, min(values))
+        for switch, values in wanted.items()
+        if switch in now and (now[switch] in values or switch not in not_these)
+    }
+    if all(now[switch] == value for switch, value in good.items()):
+        return ()
+    lines = [f"{switch} = {value}\n" for switch, value in good.items()]
+    return (FileWritten(f"/etc/sysctl.d/zz-banip-remedy-{name}.conf", "".join(lines)),)
 
 
 def switches_of(operations: tuple[Operation, ...]) -> tuple[str, ...]:

@@ -229,7 +229,7 @@ def _written(name: str, remedy: Remedy, limit: str) -> list[Operation]:
     short = name.partition(".")[2]
     given = [*remedy.files]
     if remedy.sshd:
-        path = f"/etc/ssh/sshd_config.d/10-banip-remedy-{short}.conf"
+        path = f"/etc/ssh/sshd_config.d/00-banip-remedy-{short}.conf"
         given.append(Template(path, remedy.sshd, "0600", "sshd"))
     if remedy.sudoers:
         given.append(Template(f"/etc/sudoers.d/zz-banip-remedy-{short}", remedy.sudoers, "0440", "sudoers"))
