@@ -146,14 +146,8 @@ def test_the_failing_case_of_nearly_every_such_check_has_something_to_change() -
         if case.status == "fail" and automatic(case.check)
         if not plan_of(case).planned
     }
-    told = {
-        case.check: plan_fixes(
-            facts_of(case.facts), audit(facts_of(case.facts), case.grade), [case.check]
-        ).left
-        for case in cases()
-        if case.status == "fail" and case.check in lacking
-    }
-    assert all(len(left) == 1 and left[0].reason.ko and left[0].reason.en for left in told.values())
+    told = [plan_of(case).left for case in cases() if case.status == "fail" and case.check in lacking]
+    assert all(len(left) == 1 and left[0].reason.ko and left[0].reason.en for left in told)
     assert len(lacking) <= len(fixes().fixes) / 3, sorted(lacking)
     assert len(every_operation()) > 40
 
@@ -347,7 +341,7 @@ def _lay(host: dict[str, tuple[bytes | None, int, int]], root: Path) -> None:
 
 
 @needs_root
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(host=hosts(), order=st.permutations(every_operation()), count=st.integers(0, 200), data=st.data())
 def test_taking_a_fix_back_gives_back_the_tree_that_was(
     host: dict[str, tuple[bytes | None, int, int]], order: list[Operation], count: int, data: st.DataObject
@@ -415,7 +409,7 @@ def test_what_somebody_changed_since_is_named_and_stays(host: Path, tmp_path: Pa
     (host / "etc/login.defs").write_text("UMASK 077\n")
     (host / "etc/sysctl.d/other.conf").write_text("b = 2\n")
     left = give_back(filed(tmp_path / "state")[0], host)
-    assert left == ("/etc/login.defs", "/etc/sysctl.d")
+    assert set(left) == {"/etc/login.defs", "/etc/sysctl.d"}
     assert (host / "etc/login.defs").read_text() == "UMASK 077\n"
     assert not (host / "etc/sysctl.d/zz-banip-remedy.conf").exists()
     assert (host / "etc/sysctl.d/other.conf").exists()

@@ -71,9 +71,8 @@ class Change:
         elif (old.mode, old.uid) != (new.mode, new.uid):
             found.append(f"{self.path}: {_spelled(old)} -> {_spelled(new)}")
         if new.kind == "file" and old.sha256 != new.sha256:
-            found += difflib.unified_diff(
-                *(_lines(one) for one in (self.before, self.after)), self.path, self.path, lineterm="", n=1
-            )
+            old_lines, new_lines = _lines(self.before), _lines(self.after)
+            found += difflib.unified_diff(old_lines, new_lines, self.path, self.path, lineterm="", n=1)
         return found
 
 

@@ -252,7 +252,7 @@ def not_proved(facts: AuditFacts) -> frozenset[str]:
 def _switches(
     name: str, wanted: dict[str, set[str]], now: dict[str, str], not_these: frozenset[str]
 ) -> tuple[Operation, ...]:
-    """Return one file with every switch that this kernel has: a later fix takes its place, and forgets none."""
+    """Return one file with every switch that this kernel has, so that a later fix forgets none."""
     good = {
         switch: now[switch] if now[switch] in values else _CHOSEN.get(switch, min(values))
         for switch, values in wanted.items()

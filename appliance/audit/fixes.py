@@ -221,7 +221,8 @@ def operations_for(name: str, facts: AuditFacts, limit: str) -> tuple[Operation,
         LineSet("/etc/login.defs", rf"^#?\s*{key}\s", f"{key}\t{_filled(value, limit)}")
         for key, value in remedy.login_defs.items()
     ]
-    found += [UnitMasked(line.split()[0]) for line in running(facts, remedy.services)]
+    if remedy.services:
+        found += [UnitMasked(line.split()[0]) for line in running(facts, remedy.services)]
     return tuple(found)
 
 
