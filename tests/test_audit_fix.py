@@ -176,7 +176,7 @@ def _fact(value: Any) -> Any:  # noqa: ANN401 - any fact
 
 
 def _with_admin(**changes: Any) -> AuditFacts:  # noqa: ANN401 - members of the account
-    person = {"name": "hong", "uid": 1000, "gid": 1000, "home": "/home/hong", "login_shell": "/bin/bash"}
+    person = {"name": "hong", "uid": 1000, "gid": 1000, "home": "/root/hong", "login_shell": "/bin/bash"}
     account = Account(**{**person, "hash_kind": "yescrypt", **changes})
     return AuditFacts(
         taken=AT,
@@ -200,7 +200,7 @@ def test_root_is_shut_out_only_where_somebody_else_can_administer() -> None:
         other = msgspec.structs.replace(facts, ssh=_fact(Ssh(installed=True, settings=settings_now)))
         assert another_administrator(other) is not None
     by_key = Ssh(
-        installed=True, settings={}, authorized=(Key("/home/hong/.ssh/authorized_keys", "ED25519", 256),)
+        installed=True, settings={}, authorized=(Key("/root/hong/.ssh/authorized_keys", "ED25519", 256),)
     )
     assert another_administrator(msgspec.structs.replace(facts, ssh=_fact(by_key))) is None
     nobody = msgspec.structs.replace(facts, sudo=_fact(Sudo(installed=True)))

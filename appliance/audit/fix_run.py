@@ -155,35 +155,40 @@ def undo(session: Session, wanted: str | None) -> None:
     Raises ``BadInput`` where there is none, ``AuditFindings`` where something could not be given back.
     """
     with session.server.state.lock():
-        known = filed(session.server.state.folder)
-        to_undo = [one for one in known if one.is_half_done or one.is_in_force]
-        found = [one for one in to_undo if wanted in {None, one.fix.id}]
-        if not found:
-            raise BadInput(
-                text("there is no fix to take back"),
-                seen=wanted,
-                expected=", ".join(one.fix.id for one in to_undo) or None,
-            )
-        taken = take_back(session, found[-1])
-        tell_taken_back(session, found[-1], taken)
+        one = _to_undo(session, wanted)
+        taken = take_back(session, one)
+        tell_taken_back(session, one, taken)
     facts = {
-        "undone": found[-1].fix.id,
-        "checks": found[-1].fix.checks,
+        "undone": one.fix.id,
+        "checks": one.fix.checks,
         "left": taken.left,
         "faults": taken.faults,
     }
     words = text(
         "took the fix {id} back: {count} files and folders are as they were",
-        id=found[-1].fix.id,
-        count=len(found[-1].fix.touched) - len(taken.left),
+        id=one.fix.id,
+        count=len(one.fix.touched) - len(taken.left),
     )
     session.result(words, facts)
     if taken.left or taken.faults:
         raise AuditFindings(
             text("not everything could be given back"),
             seen=(*taken.left, *taken.faults),
-            remedy=text("what they held before lies in {folder}", folder=found[-1].folder / "kept"),
+            remedy=text("what they held before lies in {folder}", folder=one.folder / "kept"),
         )
+
+
+def _to_undo(session: Session, wanted: str | None) -> Filed:
+    known = filed(session.server.state.folder)
+    to_undo = [one for one in known if one.is_half_done or one.is_in_force]
+    found = [one for one in to_undo if wanted in {None, one.fix.id}]
+    if not found:
+        raise BadInput(
+            text("there is no fix to take back"),
+            seen=wanted,
+            expected=", ".join(one.fix.id for one in to_undo) or None,
+        )
+    return found[-1]
 
 
 def tell_taken_back(session: Session, one: Filed, taken: TakenBack) -> None:
