@@ -307,6 +307,13 @@ def remembered(state: Path, roles: Iterable[str], root: Path = Path("/")) -> dic
     return role_input(due, [name for fix in in_force for name in fix.reloads] if due else [], root)
 
 
+def own_files(state: Path, root: Path = Path("/")) -> tuple[str, ...]:
+    """Return the files that fixes in force wrote, as far as they are still what was written."""
+    operations = [one for each in filed(state) if each.is_in_force for one in each.fix.operations]
+    written = [one for one in operations if isinstance(one, FileWritten)]
+    return tuple(sorted({one.path for one in written if is_done(one, root)}))
+
+
 def _place(one: Operation) -> tuple[str, str, str]:
     return type(one).__name__, one.path, one.match if isinstance(one, LineSet) else ""
 

