@@ -34,8 +34,8 @@ RELEASE = Change(
         (MANIFEST, r"(?m)^grade: O$", "grade: S"),
         (
             MANIFEST,
-            r"(?m)^playbooks:\n  roles: \[api\]\n",
-            f"packages: [{', '.join(PACKAGES)}]\n\nplaybooks:\n  roles: [host, firewall, api, gateway]\n",
+            r"(?m)^playbooks:\n  roles: \[api, remedy\]\n",
+            f"packages: [{', '.join(PACKAGES)}]\n\nplaybooks:\n  roles: [host, firewall, api, gateway, remedy]\n",
         ),
     ),
 )

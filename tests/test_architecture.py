@@ -26,7 +26,7 @@ TIERS: tuple[frozenset[str], ...] = (
     frozenset({"part", "progress", "store", "intake", "journal", "media", "metadata", "chain"}),
     frozenset({"state"}),
     frozenset({"environment", "host", "images", "packages", "playbook"}),
-    frozenset({"preflight", "plan"}),
+    frozenset({"preflight", "plan", "remedies"}),
     frozenset({"release"}),
     frozenset({"preparation", "standing", "holdings"}),
     frozenset({"operation", "rag"}),

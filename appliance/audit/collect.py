@@ -31,6 +31,7 @@ from appliance.audit.reading import (
 )
 from appliance.audit.reading.probe import Unreadable, fact, lines
 from appliance.errors import BanipError
+from appliance.remedies import own_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,9 +159,14 @@ def _file_readers(subject: Subject, known: InstalledRelease | None) -> tuple[_Re
         ("finds", f"lstat {subject.top}", partial(walk.finds, subject.server.root, subject.top)),
         ("packages", "dpkg-query -W", packages.packages),
         ("package_trust", "apt-config dump, /etc/apt/sources.list.d", packages.package_trust),
-        ("programs", "dpkg-query --search", partial(packages.programs, owned)),
+        ("programs", "dpkg-query --search", partial(_programs, subject, owned)),
         ("scanners", "systemctl is-active, clamscan --version", packages.scanners),
     )
+
+
+def _programs(subject: Subject, owned: tuple[str, ...]) -> object:
+    """Look for what nobody brought: what `audit --fix` wrote, and is as it was written, somebody did."""
+    return packages.programs((*owned, *own_files(subject.server.state.folder)))
 
 
 def _service_readers(known: InstalledRelease | None) -> tuple[_Reader, ...]:

@@ -10,6 +10,7 @@ import msgspec
 
 from appliance import __version__
 from appliance.audit.coverage_command import coverage_command
+from appliance.audit.fix_command import asked_for, fix_options, run_fix, tell_mendable
 from appliance.audit.options import FORMATS, GRADE, SITE, grade_of, rules_of
 from appliance.audit.report_command import report_command
 from appliance.audit.verify_command import verify_command
@@ -35,6 +36,7 @@ COMMANDS = (coverage_command, report_command, verify_command)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the reports; default: Banip's logs.")
 @FORMATS
 @click.option("--everything", is_flag=True, help="Hash large files too; models take minutes.")
+@fix_options
 @click.pass_context
 def audit_command(  # noqa: PLR0913 - each is an option
     context: click.Context,
@@ -45,13 +47,14 @@ def audit_command(  # noqa: PLR0913 - each is an option
     formats: tuple[str, ...],
     everything: bool,
 ) -> None:
-    r"""Audit this server, change nothing, seal a report. Exit 3: something failed or is not established.
+    r"""Audit this server, change nothing (but --fix --yes), seal a report. Exit 3: there are findings.
 
     \b
     Examples:
       appliance audit
       appliance audit --grade S --out /root/report
       appliance audit --format html --format xlsx
+      appliance audit --fix
       appliance audit coverage --grade S
       appliance audit verify
     """
@@ -59,6 +62,10 @@ def audit_command(  # noqa: PLR0913 - each is an option
         context.meta["audit"] = (grade, site)
         return
     session: Session = context.obj
+    fix = asked_for(context)
+    if fix is not None:
+        run_fix(session, fix, grade, rules_of(site))
+        return
     _, result, written = perform(session, grade, rules_of(site), out, formats, everything=everything)
     _tell(session, result, written)
 
@@ -107,6 +114,7 @@ def _facts(session: Session, *, everything: bool) -> AuditFacts:
 def _tell(session: Session, result: AuditResult, written: Written) -> None:
     _tell_faults(session, result)
     _tell_lapsed(session, result)
+    tell_mendable(session, result)
     _tell_seal(session, written)
     _tell_result(session, result, written)
     found = result.findings()
