@@ -100,6 +100,14 @@ fuzz: setup  ## search for bytes that break a parser: FUZZ_EXAMPLES by hypothesi
 demo: setup  ## the whole stack into a sealed server (root: mounts, namespaces), asked and audited; DEMO=--keep leaves it
 	@$(BIN)/python -m tests.demo $(DEMO)
 
+.PHONY: audit-truth
+audit-truth: setup  ## every fault of tests/audit/plants.py on real servers (root), into docs/audit-truth.md; TRUTH="--place guest"
+	@$(INSIDE) python -m tests.truth $(TRUTH)
+
+.PHONY: audit-lynis
+audit-lynis: setup  ## Lynis and the audit before and after hardening (root, apt), into docs/audit-truth.md
+	@$(INSIDE) python -m tests.lynis $(LYNIS)
+
 .PHONY: bench
 bench: setup  ## speed against other tools, into docs/benchmarks.md (minutes, 27 GB); BENCH=--small tries it
 	@$(INSIDE) python -m bench $(BENCH)

@@ -16,17 +16,20 @@ from tests.carried import Change, Workshop
 from tests.closed_server.holding import run
 
 if TYPE_CHECKING:
+    from appliance.format import Grade
     from tests.closed_server import ClosedServer, NspawnServer, Snapshot
 
 MANIFEST = "manifests/minimal.yaml"
 PACKAGES = (
-    "at", "auditd", "chrony", "cracklib-runtime", "cron", "kmod", "libpam-pwquality", "logrotate", "netbase",
-    "nftables", "nginx-light", "openssh-server", "openssl", "sudo",
+    "at", "auditd", "chrony", "cracklib-runtime", "cron", "kmod", "libpam-pwquality", "libpam-tmpdir",
+    "logrotate", "netbase", "nftables", "nginx-light", "openssh-server", "openssl", "sudo", "usbguard",
 )  # fmt: skip
 #: Servers that this server must not have: put on it, stopped, where a fault is to be planted in one.
-SERVERS = ("bind9", "postfix", "samba", "snmpd", "vsftpd")
+SERVERS = ("bind9", "clamav", "postfix", "samba", "snmpd", "vsftpd")
+#: What a guest has beyond that: its kernel can confine programs and encrypt disks.
+OF_A_GUEST = ("apparmor", "cryptsetup-bin")
 #: What they start by themselves.
-STOPPED = ("postfix", "named", "smbd", "nmbd", "samba-ad-dc", "snmpd", "vsftpd")
+STOPPED = ("clamav-freshclam", "postfix", "named", "smbd", "nmbd", "samba-ad-dc", "snmpd", "vsftpd")
 RELEASE = Change(
     "1.0.0",
     1,
@@ -44,15 +47,16 @@ SITE = """format: 1
 variables:
   firewall_admin_networks: [10.1.0.0/16]
   firewall_site_networks: [10.0.0.0/8]
+  host_ssh_groups: [sudo]
 """
 #: What a role leaves to `audit --fix` or to a person, done here by hand.
 SETTLED = r"""
 set -e
 systemctl enable --now --quiet ssh cron atd
 chmod 0400 /etc/shadow /etc/gshadow
-chmod 0640 /etc/crontab /etc/cron.d/* /etc/cron.*/* /etc/cron.*/.placeholder 2>/dev/null || true
-chmod 0750 /etc/cron.d /etc/cron.hourly /etc/cron.daily /etc/cron.weekly /etc/cron.monthly
-for list in /etc/cron.allow /etc/at.allow; do echo root > $list; chmod 0640 $list; done
+chmod 0600 /etc/crontab /etc/at.deny /etc/ssh/sshd_config
+chmod -R go= /etc/cron.d /etc/cron.hourly /etc/cron.daily /etc/cron.weekly /etc/cron.monthly
+for list in /etc/cron.allow /etc/at.allow; do echo root > $list; chmod 0600 $list; done
 mkdir -p /etc/systemd/logind.conf.d /etc/systemd/system.conf.d
 printf '[Login]\nKillUserProcesses=yes\n' > /etc/systemd/logind.conf.d/site.conf
 printf '[Manager]\nDefaultLimitCORE=0\n' > /etc/systemd/system.conf.d/site.conf
@@ -77,10 +81,9 @@ set -e
 printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d
 DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 install /root/packages/*.deb > /dev/null
 rm -r /usr/sbin/policy-rc.d /root/packages
-for unit in STOPPED; do systemctl disable --now --quiet $unit 2>/dev/null || true; done
-systemctl reset-failed
 """
-#: Reads and judges as the command does, without a report; contents of packages only where asked for.
+#: Reads and judges as the command does, without a report: for which grade, and "contents" where packages and
+#: the journal are to be read whole.
 _AUDIT = """
 import json, sys
 from appliance.audit.collect import Subject, collect
@@ -90,7 +93,7 @@ from appliance.session import Session
 server = Server()
 trust = Session(server, False, "en", None, print, print).trust()
 facts = collect(Subject(server, trust, contents="all" if "contents" in sys.argv else "release"), "test")
-found = audit(facts, "S")
+found = audit(facts, sys.argv[1])
 print(json.dumps({one.id: [one.status, one.observed.en] for one in found.results}))
 """
 
@@ -115,12 +118,14 @@ def install(server: NspawnServer) -> None:
     server.exec("bash", "-c", SETTLED)
 
 
-def audited(server: ClosedServer, *, contents: bool = False) -> dict[str, tuple[str, str]]:
-    """Audit as the installed command would, for grade S; return status and observation by check."""
+def audited(
+    server: ClosedServer, grade: Grade = "S", *, contents: bool = False
+) -> dict[str, tuple[str, str]]:
+    """Audit as the installed command would; return status and observation by check."""
     python = server.exec("cat", "/var/lib/banip/current/bin/appliance").stdout
     python = python.partition("[ -x ")[2].partition(" ]")[0]
     words = ["contents"] if contents else []
-    told = server.exec(python, "-I", "-c", _AUDIT, *words).stdout
+    told = server.exec(python, "-I", "-c", _AUDIT, grade, *words).stdout
     found: dict[str, Any] = json.loads(told)
     return {name: (status, seen) for name, (status, seen) in found.items()}
 
@@ -136,6 +141,7 @@ def hardened(stick: Path) -> Snapshot:
 
 def settle_guest(guest: ClosedServer) -> None:
     """Let the role's files take effect that a container's kernel had no use for: switches, audit."""
+    add_packages(guest, OF_A_GUEST)
     guest.exec(
         "sh", "-c", "sysctl --quiet --system; systemctl enable --quiet auditd; augenrules --load; true"
     )
@@ -144,8 +150,8 @@ def settle_guest(guest: ClosedServer) -> None:
     guest.exec("sh", "-c", "systemctl list-unit-files > /dev/null")  # slow once: nothing is in memory yet
 
 
-def add_servers(server: ClosedServer) -> None:
-    """Put servers on it that must not run, and leave them stopped."""
+def add_packages(server: ClosedServer, names: tuple[str, ...]) -> None:
+    """Fetch packages, with what they need, here, where there is a network, and install them there."""
     with tempfile.TemporaryDirectory() as folder:
         status = Path(folder) / "status"
         status.write_text(server.exec("cat", "/var/lib/dpkg/status").stdout)
@@ -153,7 +159,15 @@ def add_servers(server: ClosedServer) -> None:
         (packages / "partial").mkdir(parents=True)
         options = {"Dir::State::status": status, "Dir::Cache::archives": packages, "Debug::NoLocking": 1}
         words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        wanted = ("--yes", "--no-install-recommends", "--download-only", "install", *SERVERS)
+        wanted = ("--yes", "--no-install-recommends", "--download-only", "install", *names)
         run("apt-get", "-qq", *words, "-o", "APT::Sandbox::User=root", *wanted)
         server.copy_in(packages, "/root/packages")
-    server.exec("bash", "-c", ADDED.replace("STOPPED", " ".join(STOPPED)))
+    server.exec("bash", "-c", ADDED)
+
+
+def add_servers(server: ClosedServer) -> None:
+    """Put servers on it that must not run, and leave them stopped."""
+    add_packages(server, SERVERS)
+    for unit in STOPPED:
+        server.exec("systemctl", "disable", "--now", "--quiet", unit, check=False)
+    server.exec("systemctl", "reset-failed")

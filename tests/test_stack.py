@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from tests.audit.plants import PLANTS
 from tests.closed_server import closed_server
 from tests.closed_server.root import cache
 from tests.onsite import appliance, first_contact, result
@@ -29,6 +30,7 @@ from tests.proofs import (
 from tests.samples import DEMO_QUESTION, QUESTIONS, SAMPLES
 from tests.stack import FIRST, SECOND, UNHEALTHY, Stack, carry, sources
 from tests.test_rag_page import ARGUMENTS, PICTURES
+from tests.truth import Truth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,6 +194,13 @@ def test_the_audit_leaves_nothing_unknown(site: Site) -> None:
     report = json.loads(site.server.exec("cat", told["reports"][1]).stdout)
     failed = {one["id"] for one in report["results"] if one["status"] == "fail"}
     assert failed == KNOWN_FAILS
+
+
+@pytest.mark.slow
+def test_faults_of_containers_and_of_the_api_are_found_and_turn_nothing_else(site: Site) -> None:
+    truth = Truth(site.server)
+    assert truth.wrong(one for one in PLANTS if one.place == "demo") == {}
+    assert truth.left() == {}
 
 
 def test_an_upgrade_keeps_the_collection_and_vllm_s_environment(site: Site) -> None:

@@ -8,17 +8,21 @@ leaves running it leaves to systemd.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-Place = Literal["server", "servers", "guest"]
+if TYPE_CHECKING:
+    from appliance.format import Grade
+
+Place = Literal["server", "servers", "guest", "demo"]
 
 
 @dataclass(frozen=True, slots=True)
 class Plant:
     """A fault: shell that puts it there and takes it away, and the verdicts that it turns.
 
-    ``place``: the server of grade S, one with more servers on it, or a guest with a kernel of its own.
-    ``contents``: the audit must read files of packages and the journal whole.
+    ``place``: the server of grade S, one with more servers on it, a guest with a kernel of its own, or the
+    demo's whole stack. ``contents``: the audit must read files of packages and the journal whole. ``grade``:
+    for which the server is audited.
     """
 
     id: str
@@ -29,6 +33,12 @@ class Plant:
     passes: frozenset[str] = frozenset()
     place: Place = "server"
     contents: bool = False
+    grade: Grade = "S"
+
+    @property
+    def judged(self) -> frozenset[str]:
+        """Return the checks that come to another judgement: to fail, or from failing to pass."""
+        return self.fails | self.passes
 
     @property
     def turned(self) -> dict[str, str]:
@@ -47,10 +57,11 @@ def plant(
     passes: str = "",
     place: Place = "server",
     contents: bool = False,
+    grade: Grade = "S",
 ) -> Plant:
     """Make a row; names of checks stand in one string."""
     failing, hidden, passing = (frozenset(words.split()) for words in (fails, hides, passes))
-    return Plant(name, put, take, failing, hidden, passing, place, contents)
+    return Plant(name, put, take, failing, hidden, passing, place, contents, grade)
 
 
 def mode(check: str, path: str, wrong: str, right: str, *more: str) -> Plant:
@@ -69,16 +80,26 @@ def put_file(name: str, path: str, content: str, fails: str, *, bits: str = "064
 
 
 def edited(
-    name: str, path: str, expression: str, fails: str, *, then: str = "true", hides: str = ""
+    name: str,
+    path: str,
+    expression: str,
+    fails: str,
+    *,
+    then: str = "true",
+    hides: str = "",
+    passes: str = "",
+    grade: Grade = "S",
 ) -> Plant:
     """A file whose content is changed by sed, and given back."""
     kept = f"/root/kept-{name}"
     return plant(
         name,
-        f"cp -p {path} {kept}; sed -i -E '{expression}' {path}; ! cmp -s {path} {kept}; {then}",
+        f"cp -p {path} {kept}; sed -i -E '{expression}' {path}; if cmp -s {path} {kept}; then exit 9; fi; {then}",
         f"cp -p {kept} {path}; rm {kept}; {then}",
         fails,
         hides=hides,
+        passes=passes,
+        grade=grade,
     )
 
 
@@ -115,13 +136,13 @@ def gateway(name: str, expression: str, fails: str) -> Plant:
     return edited(name, "/etc/banip/gateway.conf", expression, fails, then=RESTART_GATEWAY)
 
 
-def person(name: str, put: str, fails: str, *, take: str = "true", hides: str = "") -> Plant:
+def person(name: str, put: str, fails: str, *, take: str = "true", grade: Grade = "S") -> Plant:
     """An account of somebody, with a password, changed in some way."""
     made = "useradd --create-home --shell /bin/bash kim; echo 'kim:Long-enough-4-all' | chpasswd"
     gone = (
         "userdel --force --remove kim 2>/dev/null || true; groupdel kim 2>/dev/null || true; rm -rf /home/kim"
     )
-    return plant(name, f"{made}; {put}", f"{take}; {gone}", fails, hides=hides)
+    return plant(name, f"{made}; {put}", f"{take}; {gone}", fails, grade=grade)
 
 
 def journal(name: str, code: str, fails: str, *, hides: str = "", passes: str = "") -> Plant:
@@ -142,13 +163,47 @@ def journal(name: str, code: str, fails: str, *, hides: str = "", passes: str = 
     )
 
 
+def guide(name: str, expression: str, fails: str) -> Plant:
+    """The demo's container, started with other options: changed by sed where systemd reads them."""
+    folder = "/run/systemd/system/banip-guide.service.d"
+    line = "grep ^ExecStart= /etc/systemd/system/banip-guide.service"
+    again = "systemctl daemon-reload; systemctl restart banip-guide"
+    return plant(
+        name,
+        f"mkdir -p {folder}; (echo '[Service]'; echo ExecStart=; {line} | sed -E '{expression}') > {folder}/x.conf;"
+        f" if {line} | cmp -s - <(tail -n 1 {folder}/x.conf); then exit 9; fi; {again}",
+        f"rm -r {folder}; {again}",
+        f"service.unit-files {fails}",
+        place="demo",
+    )
+
+
+def api(name: str, code: str, fails: str) -> Plant:
+    """The demo's API with other code in it, which runs before it starts."""
+    folder, program = "/run/systemd/system/banip-api.service.d", "/run/banip-planted.py"
+    start = "import runpy; runpy.run_module('appliance.rag', run_name='__main__', alter_sys=True)"
+    return plant(
+        name,
+        f"cat > {program} <<'END'\n{code}\n{start}\nEND\nmkdir -p {folder}; (echo '[Service]'; echo ExecStart=;"
+        " grep ^ExecStart= /etc/systemd/system/banip-api.service"
+        f' | sed "s#-m appliance.rag#-c \\"exec(open(\'{program}\').read())\\"#") > {folder}/x.conf;'
+        f" systemctl daemon-reload; {RESTART_API}",
+        f"rm -r {folder} {program}; systemctl daemon-reload; {RESTART_API}",
+        f"service.unit-files {fails}",
+        place="demo",
+    )
+
+
 PYTHON = "$(sed -n 's/.*\\[ -x \\([^ ]*\\) \\].*/\\1/p' /var/lib/banip/current/bin/appliance | head -1)"
 WAIT_API = (
-    "for i in $(seq 100); do python3 -c \"import urllib.request as u; u.urlopen('http://127.0.0.1:8600/health')\""
+    "for i in $(seq 300); do python3 -c \"import urllib.request as u; u.urlopen('http://127.0.0.1:8600/health')\""
     " 2>/dev/null && break; sleep 0.1; done"
 )
 RESTART_API = f"systemctl reset-failed banip-api; systemctl restart banip-api; {WAIT_API}"
 RESTART_GATEWAY = "systemctl reset-failed banip-gateway; systemctl restart banip-gateway; sleep 0.3"
+USB = "modprobe xhci-pci; sleep 2"
+NO_USB = "modprobe --remove xhci-pci"
+PODMAN = "podman --root /var/lib/banip/containers --runroot /run/banip-containers"
 RELEASE = "/var/lib/banip/releases/minimal-1.0.0-c1"
 API_DATA = "/var/lib/banip/data/api"
 DOCUMENTS = f"{API_DATA}/collection/documents"
@@ -306,6 +361,22 @@ PLANTS: tuple[Plant, ...] = (
     edited("open-umask", "/etc/profile", "$aumask 0000", "host.umask"),
     edited("long-sessions", "/etc/profile.d/banip.sh", "s/TMOUT=300/TMOUT=3600/", "host.session-timeout"),
     edited("telling-banner", "/etc/issue", "1s/.*/Debian GNU\\/Linux 12/", "host.login-banner"),
+    edited(
+        "failed-logins-told",
+        "/etc/pam.d/login",
+        "s/^(session.*pam_lastlog\\.so.*)/\\1 showfailed/",
+        "",
+        passes="host.failed-logins-shown",
+        grade="C",
+    ),
+    person("account-that-never-closes", "true", "host.idle-accounts-lock", grade="C"),
+    plant(
+        "account-of-a-team",
+        "useradd --no-create-home --home / --shell /bin/bash team",
+        "userdel team",
+        "host.personal-accounts",
+        grade="C",
+    ),
     # --- SSH, sudo, consoles
     sshd("ssh-root", "PermitRootLogin yes", "host.root-remote-login"),
     sshd("ssh-idle", "ClientAliveInterval 0", "host.ssh-session"),
@@ -433,6 +504,16 @@ PLANTS: tuple[Plant, ...] = (
         "systemctl start smbd; sleep 1",
         "systemctl stop smbd",
         "host.no-anonymous-share host.share-guests network.listeners network.exposed-ports",
+        place="servers",
+    ),
+    # A real ClamAV; its signatures are only the head of a file, of which it asks no more to tell their date.
+    plant(
+        "scanner-of-today",
+        "printf '%-512s' \"ClamAV-VDB:$(date -u '+%d %b %Y %H-%M +0000'):27000:2000000:90:X:X:planted:$(date +%s)\""
+        " > /var/lib/clamav/daily.cvd; systemd-run --quiet --unit=clamav-daemon sleep 3600",
+        "systemctl stop clamav-daemon; rm /var/lib/clamav/daily.cvd",
+        "",
+        passes="host.malware-scanner",
         place="servers",
     ),
     # --- Packages
@@ -702,6 +783,19 @@ PLANTS: tuple[Plant, ...] = (
         "release.signature",
         hides=OF_THE_RELEASE,
     ),
+    # What a rollback leaves: a newer release was good here.
+    edited(
+        "behind-the-newest",
+        "/var/lib/banip/state/counter.json",
+        's/"counter": ?1/"counter":2/',
+        "release.not-behind",
+    ),
+    edited(
+        "no-way-back",
+        "/var/lib/banip/state/installed.json",
+        's/"previous": ?null/"previous":"minimal-0.9.0-c0"/',
+        "release.way-back",
+    ),
     # --- Logs
     plant(
         "journal-in-memory",
@@ -782,11 +876,43 @@ PLANTS: tuple[Plant, ...] = (
         "device.usb-storage",
         place="guest",
     ),
+    # A real stick, five days after the last intake; the driver is loaded past the role's refusal.
     plant(
         "stick-without-an-intake",
-        "date -s '+5 days' >/dev/null; echo '<6>usb 1-1: USB Mass Storage device detected' > /dev/kmsg; sleep 1",
-        "date -s '-5 days' >/dev/null; journalctl -q --rotate; rm -f /var/log/journal/*/system@*",
-        "device.usb-events clock.plausible",
+        f"date -s '+5 days' >/dev/null; {USB}; modprobe --config /dev/null usb-storage; sleep 5",
+        f"modprobe --config /dev/null --remove usb-storage; {NO_USB}; date -s '-5 days' >/dev/null; journalctl -q --rotate;"
+        " rm -f /var/log/journal/*/system@*",
+        "device.usb-events device.usb-storage device.usb-ports clock.plausible",
+        place="guest",
+    ),
+    plant("usb-for-all", USB, NO_USB, "device.usb-ports", place="guest"),
+    plant(
+        "usb-for-nobody",
+        f"{USB}; for bus in /sys/bus/usb/devices/usb*; do echo 0 > $bus/authorized_default; done",
+        NO_USB,
+        "",
+        passes="device.usb-ports",
+        place="guest",
+    ),
+    plant(
+        "firewire",
+        "modprobe --config /dev/null firewire-ohci",
+        "modprobe --config /dev/null --remove firewire-ohci",
+        "device.dma-ports",
+        place="guest",
+    ),
+    plant(
+        "bluetooth",
+        "modprobe --config /dev/null bluetooth",
+        "modprobe --config /dev/null --remove bluetooth",
+        "network.no-bluetooth",
+        place="guest",
+    ),
+    plant(
+        "radio",
+        "modprobe mac80211_hwsim radios=1; sleep 1",
+        "modprobe --remove mac80211_hwsim",
+        "network.no-wireless",
         place="guest",
     ),
     plant(
@@ -819,4 +945,95 @@ PLANTS: tuple[Plant, ...] = (
         passes="clock.synchronised",
         place="guest",
     ),
+    plant(
+        "open-swap",
+        "head -c 1M /dev/zero > /srv/swap; chmod 600 /srv/swap; mkswap /srv/swap >/dev/null; swapon /srv/swap",
+        "swapoff /srv/swap; rm /srv/swap",
+        "host.swap-encrypted",
+        place="guest",
+    ),
+    plant(
+        "profile-enforced",
+        "echo 'profile planted /usr/bin/planted { }' | apparmor_parser --replace",
+        "echo 'profile planted /usr/bin/planted { }' | apparmor_parser --remove",
+        "",
+        passes="host.access-control",
+        place="guest",
+    ),
+    # All of it moves onto a disk that is encrypted; the services stay at work.
+    plant(
+        "encrypted-disk",
+        "modprobe loop; modprobe dm-crypt; truncate -s 1G /root/vault; head -c 32 /dev/urandom > /root/vault.key;"
+        " cryptsetup open --type plain --cipher aes-xts-plain64 --key-size 256 --key-file /root/vault.key /root/vault vault;"
+        " mkfs.ext4 -q /dev/mapper/vault; mkdir /root/vaulted; mount /dev/mapper/vault /root/vaulted; rmdir /root/vaulted/lost+found;"
+        " cp -a /var/lib/banip/. /root/vaulted; umount /root/vaulted; mount /dev/mapper/vault /var/lib/banip",
+        "umount /var/lib/banip; cryptsetup close vault; rm -r /root/vault /root/vault.key /root/vaulted",
+        "",
+        passes="host.disk-encryption",
+        place="guest",
+    ),
+    # The last of the guest's: until its next start nobody can take this away.
+    plant(
+        "audit-rules-locked",
+        "auditctl -e 2 >/dev/null",
+        "true",
+        "",
+        passes="log.audit-immutable",
+        place="guest",
+        grade="C",
+    ),
+    # --- What only the whole stack has: containers, and the API that answers questions
+    guide("container-that-writes", "s/ --read-only//", "container.privileges"),
+    guide("container-of-root", "s/--user [^ ]+/--user 0:0/", "container.privileges"),
+    guide(
+        "container-with-a-right", "s/--cap-drop all/--cap-drop all --cap-add chown/", "container.privileges"
+    ),
+    guide(
+        "container-that-sees-the-host",
+        "s/ --read-only/ --read-only --volume \\/etc:\\/mnt:ro/",
+        "container.isolation",
+    ),
+    plant(
+        "container-of-another",
+        f"tar --create --directory=/ usr/bin/true | {PODMAN} import - planted:1 >/dev/null 2>&1; {PODMAN} create --name planted"
+        " --network host --read-only --cap-drop all --security-opt no-new-privileges --user 65534:65534 planted:1"
+        " /usr/bin/true >/dev/null",
+        f"{PODMAN} rm planted >/dev/null; {PODMAN} rmi planted:1 >/dev/null",
+        "container.image-digests",
+        place="demo",
+    ),
+    api(
+        "api-for-all",
+        "from appliance.rag.access import Access\nAccess.user = lambda self, request: self._users.now().users[0]",
+        "access.api-needs-a-key web.documents-need-a-key",
+    ),
+    api(
+        "api-that-hints",
+        "from appliance.rag import access\nfrom appliance.text import text\nasked = access.Access.user\n"
+        "def user(self, request):\n    try:\n        return asked(self, request)\n    except access.ApiError:\n"
+        "        if 'authorization' in request.headers:\n"
+        "            raise access.ApiError(401, 'wrong_key', text('this needs a valid API key'))\n        raise\n"
+        "access.Access.user = user",
+        "access.no-hints",
+    ),
+    plant(
+        "requests-unrecorded",
+        "mkdir -p /run/systemd/system/banip-api.service.d;"
+        " printf '[Service]\\nStandardOutput=null\\nStandardError=null\\n' > /run/systemd/system/banip-api.service.d/x.conf;"
+        f" systemctl daemon-reload; {RESTART_API}; journalctl -q --rotate; journalctl -q --vacuum-time=1s",
+        f"rm -r /run/systemd/system/banip-api.service.d; systemctl daemon-reload; {RESTART_API}",
+        "log.requests service.unit-files",
+        place="demo",
+    ),
 )
+
+#: Why a check was not seen to pass and to fail as well on any of these servers.
+ONE_WAY: dict[str, str] = {
+    "crypto.validated-module": "a person judges it: no program can know",
+    "hardware.inventory": "a person judges it: no program can know",
+    "host.patch-level": "a person judges it: no program can know",
+    "release.grade": "the grade is signed; passes at grade S, and the same server audited for grade C fails",
+    "release.threshold": "signed: a root of one key would be another supplier's; its cases are data",
+    "host.secure-boot": "fails in the guest, whose firmware has none; a pass needs a machine with UEFI keys",
+    "web.no-way-up": "nginx itself refuses such a path, whatever its configuration says",
+}

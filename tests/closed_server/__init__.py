@@ -115,6 +115,7 @@ def closed_server(
     media: Path | None = None,
     keep: bool = False,
     clock: str | None = None,
+    whole_kernel: bool = False,
 ) -> AbstractContextManager[QemuServer]: ...
 @overload
 def closed_server(
@@ -125,6 +126,7 @@ def closed_server(
     keep: bool = False,
     clock: str | None = None,
     in_memory: bool = True,
+    whole_kernel: bool = False,
 ) -> AbstractContextManager[NspawnServer | QemuServer]: ...
 def closed_server(  # noqa: PLR0913 - keywords, and each test names one or two
     backend: Backend = "nspawn",
@@ -134,21 +136,23 @@ def closed_server(  # noqa: PLR0913 - keywords, and each test names one or two
     keep: bool = False,
     clock: str | None = None,
     in_memory: bool = True,
+    whole_kernel: bool = False,
 ) -> AbstractContextManager[NspawnServer | QemuServer]:
     """Boot a closed server and always remove it afterwards.
 
     `base`: start from a snapshot instead of the bare root. `media`: a folder to show at /media/usb. `keep`:
     leave it until the next run, to look inside. `clock` (qemu only): what its RTC says at boot,
-    "2031-05-01T00:00:00". `in_memory` (nspawn only; a guest's disk lies on the disk): False for a server too
-    large for that, whose disk and snapshots then lie in the temporary folder. Raises ClosedServerError, with
-    `why_not`'s sentence where it cannot run here.
+    "2031-05-01T00:00:00". `whole_kernel` (qemu only, with a base): Debian's kernel for machines, and a USB
+    controller with a stick. `in_memory` (nspawn only; a guest's disk lies on the disk): False for a server
+    too large for that, whose disk and snapshots then lie in the temporary folder. Raises ClosedServerError,
+    with `why_not`'s sentence where it cannot run here.
     """
 
     def lay(root: Path) -> NspawnServer | QemuServer:
         if backend == "qemu":
-            return QemuServer.laid(base, root, clock=clock)
-        if clock:
-            message = "a container has this machine's clock; only a qemu guest has its own"
+            return QemuServer.laid(base, root, clock=clock, whole_kernel=whole_kernel)
+        if clock or whole_kernel:
+            message = "a container has this machine's clock and kernel; only a qemu guest has its own"
             raise ClosedServerError(message)
         bare = Snapshot((root,), root / "var")
         return NspawnServer.laid(base or bare, fresh=base is None, in_memory=in_memory)

@@ -50,8 +50,13 @@ def accelerator() -> list[str]:
     return KVM if b"banip-probe-alive" in done.stdout else EMULATION
 
 
-def command(folder: Path, disk: Path, log: Path, clock: str | None, exec_ports: int) -> list[str]:
-    """Return the emulator's command; its sockets and logs lie in `folder`, `clock` is what its RTC says."""
+def command(  # noqa: PLR0913 - what a machine is made of
+    folder: Path, disk: Path, log: Path, clock: str | None, *, exec_ports: int, metapackage: str
+) -> list[str]:
+    """Return the emulator's command; its sockets and logs lie in `folder`, `clock` is what its RTC says.
+
+    A machine with the whole kernel also has a USB controller with an empty stick in it.
+    """
     ports = ["bed-control", *(f"bed-exec{number}" for number in range(exec_ports))]
     writes = {
         "driver": "blklogwrites",
@@ -73,17 +78,25 @@ def command(folder: Path, disk: Path, log: Path, clock: str | None, exec_ports: 
         *accelerator(),
         *memory,
         *rtc,
-        *_kernel(APPEND),
+        *_kernel(APPEND, metapackage),
         "-blockdev",
         json.dumps(writes),
         *devices,
         *serial,
+        *(_usb() if metapackage == image.WHOLE_KERNEL_PACKAGE else []),
     ]
 
 
-def _kernel(append: str) -> list[str]:
+def _usb() -> list[str]:
+    """Add a controller with a stick, which the guest sees once it loads the driver."""
+    stick = {"driver": "null-co", "node-name": "stick", "size": 16 << 20, "read-zeroes": True}
+    attached = "usb-storage,drive=stick,removable=on,bus=usb.0"
+    return ["-blockdev", json.dumps(stick), "-device", "qemu-xhci,id=usb", "-device", attached]
+
+
+def _kernel(append: str, metapackage: str = image.KERNEL_PACKAGE) -> list[str]:
     """Name what is booted, and with which words."""
-    made = image.kernel()
+    made = image.kernel(metapackage)
     return ["-kernel", str(made / "vmlinuz"), "-initrd", str(made / "initrd"), "-append", append]
 
 

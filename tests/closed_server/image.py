@@ -1,6 +1,7 @@
 """What a QEMU guest is made of.
 
-Debian's cloud kernel, a tiny initramfs, and the cached root packed into an ext4 disk.
+Debian's cloud kernel, or the whole one where a guest needs USB and radios, a tiny initramfs, and the cached
+root packed into an ext4 disk.
 
 The packages are fetched with this machine's apt and unpacked into the cache, never installed here. Into the
 guest's disk go, beyond the root: the kernel's modules, kmod (which every Debian kernel depends on), and the
@@ -28,23 +29,39 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
+WHOLE_KERNEL_PACKAGE = "linux-image-amd64"
 INITRAMFS_PACKAGES = ("busybox-static",)
 GUEST_PACKAGES = ("kmod", "libkmod2", "libzstd1", "liblzma5", "libssl3")
 DISK_BYTES = 16 << 30  # sparse
 MEDIUM_SPARE_BYTES = 32 << 20
-# In loading order. The kernel has ext4, audit and nothing of virtio built in; without udev nobody else would
-# load these.
+# In loading order; without udev nobody else would load these. The cloud kernel has ext4, audit and nothing of
+# virtio built in, the whole one not even ext4.
 MODULES = (
-    "virtio/virtio_ring",
-    "virtio/virtio",
-    "virtio/virtio_pci_legacy_dev",
-    "virtio/virtio_pci_modern_dev",
-    "virtio/virtio_pci",
-    "block/virtio_blk",
-    "char/virtio_console",
+    "lib/crc16",
+    "crypto/crc32c_generic",
+    "fs/mbcache",
+    "fs/jbd2/jbd2",
+    "fs/ext4/ext4",
+    "drivers/virtio/virtio_ring",
+    "drivers/virtio/virtio",
+    "drivers/virtio/virtio_pci_legacy_dev",
+    "drivers/virtio/virtio_pci_modern_dev",
+    "drivers/virtio/virtio_pci",
+    "drivers/block/virtio_blk",
+    "drivers/char/virtio_console",
     "net/core/failover",
-    "net/net_failover",
-    "net/virtio_net",
+    "drivers/net/net_failover",
+    "drivers/net/virtio_net",
+)
+# Of the whole kernel's modules; the rest is three quarters of them.
+KEPT = (
+    *("arch", "crypto", "fs", "lib", "net", "security"),
+    *(
+        f"drivers/{name}"
+        for name in ("block", "bluetooth", "char", "crypto", "firewire", "hid", "input", "md")
+    ),
+    *(f"drivers/{name}" for name in ("scsi", "thunderbolt", "usb", "virtio")),
+    *(f"drivers/net/{name}.ko" for name in ("net_failover", "virtio_net", "wireless/mac80211_hwsim")),
 )
 INIT = """#!/bin/busybox sh
 for module in {modules}; do /bin/busybox insmod /modules/$module.ko; done
@@ -96,13 +113,13 @@ done
 
 
 @functools.cache
-def kernel() -> Path:
+def kernel(metapackage: str = KERNEL_PACKAGE) -> Path:
     """Return a folder with `vmlinuz`, `initrd` and `guest/` (what joins the root), made once.
 
     Raises ClosedServerError.
     """
-    package = _current_kernel()
-    recipe = "\n".join((package, INIT, AGENT_UNIT, NETWORK_UNIT, NETWORK, *MODULES, *GUEST_PACKAGES))
+    package = _current_kernel(metapackage)
+    recipe = "\n".join((package, INIT, AGENT_UNIT, NETWORK_UNIT, NETWORK, *MODULES, *GUEST_PACKAGES, *KEPT))
     recipe += Path(__file__).with_name("agent.py").read_text()
     target = cache() / f"kernel-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     if target.is_dir():
@@ -112,17 +129,17 @@ def kernel() -> Path:
             _unpack((package,), building / "unpacked")
             _unpack(INITRAMFS_PACKAGES, building / "early")
             _unpack(GUEST_PACKAGES, building / "guest")
-            _lay_out(building)
+            _lay_out(building, KEPT if metapackage == WHOLE_KERNEL_PACKAGE else None)
     return target
 
 
-def _current_kernel() -> str:
-    """Name the versioned package behind Debian's kernel metapackage, as this machine's apt knows it."""
-    for line in run("apt-cache", "depends", KERNEL_PACKAGE).splitlines():
+def _current_kernel(metapackage: str) -> str:
+    """Name the versioned package behind a kernel metapackage of Debian's, as this machine's apt knows it."""
+    for line in run("apt-cache", "depends", metapackage).splitlines():
         kind, _, name = line.strip().partition(": ")
         if kind == "Depends" and name.startswith("linux-image-"):
             return name
-    message = f"this machine's apt knows no {KERNEL_PACKAGE}; apt-get update may be due"
+    message = f"this machine's apt knows no {metapackage}; apt-get update may be due"
     raise ClosedServerError(message)
 
 
@@ -139,15 +156,15 @@ def _unpack(packages: tuple[str, ...], into: Path) -> None:
             run("dpkg-deb", "--extract", package, into)
 
 
-def _lay_out(building: Path) -> None:
-    """Turn unpacked packages into kernel, initramfs and the guest's additions."""
+def _lay_out(building: Path, kept: tuple[str, ...] | None) -> None:
+    """Turn unpacked packages into kernel, initramfs and the guest's additions; ``kept``: of the drivers."""
     unpacked, guest = building / "unpacked", building / "guest"
     (modules,) = (unpacked / "lib/modules").iterdir()
     shutil.copy(next((unpacked / "boot").glob("vmlinuz-*")), building / "vmlinuz")
-    drivers = [
-        modules / "kernel" / ("" if name.startswith("net/core") else "drivers") / f"{name}.ko"
-        for name in MODULES
-    ]
+    # One that is no file is built in: a kernel that lacks it does not boot, which is seen at once.
+    drivers = [path for name in MODULES if (path := modules / "kernel" / f"{name}.ko").is_file()]
+    if kept is not None:
+        _thin_out(modules / "kernel", kept)
     (building / "initrd").write_bytes(_initramfs(building / "early/bin/busybox", drivers))
     _merge_usr(guest)
     shutil.move(modules, guest / "usr/lib/modules" / modules.name)
@@ -155,6 +172,14 @@ def _lay_out(building: Path) -> None:
     shutil.rmtree(unpacked)
     shutil.rmtree(building / "early")
     building.chmod(0o755)
+
+
+def _thin_out(modules: Path, kept: tuple[str, ...]) -> None:
+    """Remove the drivers that no test asks for."""
+    for path in modules.rglob("*.ko"):
+        name = str(path.relative_to(modules))
+        if not any(name == one or name.startswith(f"{one}/") for one in kept):
+            path.unlink()
 
 
 def _merge_usr(guest: Path) -> None:
@@ -212,10 +237,10 @@ def cached_disk(root: Path) -> Path:
     return target / "disk.raw"
 
 
-def pack(base: Snapshot, disk: Path, scratch: Path) -> None:
+def pack(base: Snapshot, disk: Path, scratch: Path, metapackage: str = KERNEL_PACKAGE) -> None:
     """Write a server's layers, the kernel's modules and the test bed into one ext4 file system."""
     joined = scratch / "joined"
-    with _joined(base, joined, scratch):
+    with _joined(base, joined, scratch, kernel(metapackage) / "guest"):
         version = next((joined / "usr/lib/modules").iterdir()).name
         run("chroot", joined, "depmod", version)
         disk.touch()
@@ -224,13 +249,13 @@ def pack(base: Snapshot, disk: Path, scratch: Path) -> None:
 
 
 @contextmanager
-def _joined(base: Snapshot, joined: Path, scratch: Path) -> Iterator[None]:
+def _joined(base: Snapshot, joined: Path, scratch: Path, guest: Path) -> Iterator[None]:
     """Mount base and additions as one writable tree."""
     upper, work = scratch / "upper", scratch / "work"
     for folder in (joined, upper, work):
         folder.mkdir()
         folder.chmod(0o755)
-    lower = ":".join(map(str, (kernel() / "guest", *base.layers)))
+    lower = ":".join(map(str, (guest, *base.layers)))
     try:
         options = f"lowerdir={lower},upperdir={upper},workdir={work}"
         run("mount", "--types", "overlay", "banip-disk", "--options", options, joined)

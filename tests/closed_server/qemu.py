@@ -57,9 +57,10 @@ NOT_THERE_YET = 75
 class QemuServer(Commands):
     """See ClosedServer; plus `as_nspawn`."""
 
-    def __init__(self, holding: Holding, clock: str | None) -> None:
+    def __init__(self, holding: Holding, clock: str | None, metapackage: str) -> None:
         """Take over a holding; use `laid`."""
         self._holding, self._folder, self._clock = holding, holding.folder, clock
+        self._metapackage = metapackage
         self._disk, self._at_boot, self._log = (
             self._folder / name for name in ("disk.raw", "at-boot.raw", "writes.log")
         )
@@ -71,14 +72,17 @@ class QemuServer(Commands):
         self._control: Conversation | None = None
 
     @classmethod
-    def laid(cls, base: Snapshot | None, root: Path, *, clock: str | None = None) -> QemuServer:
+    def laid(
+        cls, base: Snapshot | None, root: Path, *, clock: str | None = None, whole_kernel: bool = False
+    ) -> QemuServer:
         """Lay disk and network; `boot` starts it.
 
-        `clock` is what the guest's RTC says then: "2031-05-01T00:00:00".
+        `clock` is what the guest's RTC says then: "2031-05-01T00:00:00". `whole_kernel`, with a base:
+        Debian's kernel for machines, and a USB controller with a stick.
         """
         holding = Holding.claim()
         try:
-            server = cls(holding, clock)
+            server = cls(holding, clock, image.WHOLE_KERNEL_PACKAGE if whole_kernel else image.KERNEL_PACKAGE)
             server._lay(base, root)
         except BaseException:
             holding.close()
@@ -87,7 +91,7 @@ class QemuServer(Commands):
 
     def _lay(self, base: Snapshot | None, root: Path) -> None:
         if base:
-            image.pack(base, self._disk, self._folder)
+            image.pack(base, self._disk, self._folder, self._metapackage)
         else:
             image.copy(image.cached_disk(root), self._disk)
         self._network = Network(self._holding)
@@ -106,7 +110,14 @@ class QemuServer(Commands):
         disklog.create(self._log)
         for stale in self._folder.glob("*.socket"):
             stale.unlink()
-        command = emulator.command(self._folder, self._disk, self._log, self._clock, exec_ports=COMMAND_PORTS)
+        command = emulator.command(
+            self._folder,
+            self._disk,
+            self._log,
+            self._clock,
+            exec_ports=COMMAND_PORTS,
+            metapackage=self._metapackage,
+        )
         self._network.reset()  # before: what tries to leave while it boots counts
         with (self._folder / "emulator.log").open("ab") as log:
             self._qemu = self._holding.spawn(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 #: What each of the kernel's switches may be.
 WANTED_PROTECTION = {
+    "dev.tty.ldisc_autoload": {"0"},
     "fs.protected_fifos": {"1", "2"},
     "fs.protected_hardlinks": {"1"},
     "fs.protected_regular": {"1", "2"},
@@ -34,6 +35,7 @@ WANTED_PROTECTION = {
     "fs.suid_dumpable": {"0"},
     "kernel.dmesg_restrict": {"1"},
     "kernel.kptr_restrict": {"1", "2"},
+    "kernel.perf_event_paranoid": {"2", "3", "4"},
     "kernel.randomize_va_space": {"2"},
     "kernel.sysrq": {"0"},
     "kernel.unprivileged_bpf_disabled": {"1", "2"},

@@ -26,6 +26,7 @@ _FOLDERS_BELOW = (
     "/etc/ssh", "/var/spool/cron/crontabs",
 )  # fmt: skip
 KERNEL_SETTINGS = (
+    "dev.tty.ldisc_autoload",
     "fs.protected_fifos",
     "fs.protected_hardlinks",
     "fs.protected_regular",
