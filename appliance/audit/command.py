@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 import msgspec
 
 from appliance import __version__
+from appliance.audit.watch_command import COMMANDS
 from appliance.console import Everywhere
 from appliance.errors import AuditFindings, BadInput, Untrusted
 from appliance.text import Event, text
@@ -39,11 +41,8 @@ SITE = click.option(
 @GRADE
 @SITE
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the reports; default: Banip's logs.")
-@click.option("--everything", is_flag=True, help="Hash large files too; models take minutes.")
 @click.pass_context
-def audit_command(
-    context: click.Context, grade: Grade | None, site: Path | None, out: Path | None, *, everything: bool
-) -> None:
+def audit_command(context: click.Context, grade: Grade | None, site: Path | None, out: Path | None) -> None:
     r"""Audit this server, change nothing, write a report. Exit 3: something failed or is not established.
 
     \b
@@ -51,11 +50,12 @@ def audit_command(
       appliance audit
       appliance audit --grade S --out /root/report
       appliance audit coverage --grade S
+      appliance audit integrity
     """
     if context.invoked_subcommand is not None:
         context.meta["audit"] = (grade, site)
         return
-    _audit(context.obj, grade, _rules(site), out, everything=everything)
+    _tell(context.obj, *perform(context.obj, grade, rules_of(site), out))
 
 
 @audit_command.command("coverage")
@@ -79,7 +79,7 @@ def coverage_command(
     from appliance.audit.coverage import coverage  # noqa: PLC0415 - --help starts without any of it
 
     above = context.meta.get("audit", (None, None))
-    known = _rules(site or above[1]).checklists
+    known = rules_of(site or above[1]).checklists
     unknown = [name for name in names if name not in known]
     if unknown:
         raise BadInput(
@@ -89,7 +89,8 @@ def coverage_command(
     _tell_coverage(context.obj, found, summary=summary)
 
 
-def _rules(site: Path | None) -> SiteRules:
+def rules_of(site: Path | None) -> SiteRules:
+    """Read what the institution decided: in that folder, or in its usual one. Raises ``BadInput``."""
     from appliance.audit.site import AUDIT_FOLDER, read_rules  # noqa: PLC0415 - as above
 
     if site is not None and not site.is_dir():
@@ -100,30 +101,50 @@ def _rules(site: Path | None) -> SiteRules:
 # --- The audit ---------------------------------------------------------------------------------------------
 
 
-def _audit(
-    session: Session, grade: Grade | None, rules: SiteRules, out: Path | None, *, everything: bool
-) -> None:
+def perform(
+    session: Session, grade: Grade | None, rules: SiteRules, out: Path | None
+) -> tuple[AuditFacts, AuditResult, tuple[Path, ...]]:
+    """Read, judge and write the reports; return facts, result, and where the reports lie."""
     from appliance.audit.report import write_reports  # noqa: PLC0415 - as above
     from appliance.audit.result import audit  # noqa: PLC0415 - as above
 
-    facts = _facts(session, everything=everything)
+    facts = _facts(session, _recorded_days(session, rules, grade or FALLBACK_GRADE))
     release = facts.release.value
     result = audit(facts, grade or (release.grade if release and release.grade else FALLBACK_GRADE), rules)
     paths = write_reports(out or session.server.logs / "audit", facts, result, session.language)
-    _tell(session, result, paths)
+    return facts, result, paths
 
 
-def _facts(session: Session, *, everything: bool) -> AuditFacts:
+def _facts(session: Session, recorded_days: float) -> AuditFacts:
     from appliance.audit.collect import Subject, collect  # noqa: PLC0415 - as above
 
     try:
         trust = session.trust()
     except Untrusted:  # before first contact there is still a host to look at
         trust = None
-    return collect(Subject(session.server, trust, everything), __version__)
+    subject = Subject(session.server, trust, recorded_days=recorded_days)
+    if not session.as_json:
+        return collect(subject, __version__)
+    return collect(subject, __version__, partial(_tell_fact, session))
 
 
-def _tell(session: Session, result: AuditResult, paths: tuple[Path, ...]) -> None:
+def _tell_fact(session: Session, name: str, seconds: float) -> None:
+    words = text("read {name} in {seconds} s", name=name, seconds=round(seconds, 2))
+    session.say(Event("fact", words, {"fact": name, "seconds": round(seconds, 3)}))
+
+
+def _recorded_days(session: Session, rules: SiteRules, grade: Grade) -> float:
+    """Return how long an integrity run counts, as the institution tailored it."""
+    from appliance.audit.catalogue import checks  # noqa: PLC0415 - as above
+    from appliance.audit.site import korean_day  # noqa: PLC0415 - as above
+    from appliance.audit.standing import Decisions  # noqa: PLC0415 - as above
+
+    name = "release.models-intact"
+    decisions = Decisions(rules, korean_day(session.server.clock.now()))
+    return float(decisions.limit(name, checks().checks[name], grade)[0])
+
+
+def _tell(session: Session, _: AuditFacts, result: AuditResult, paths: tuple[Path, ...]) -> None:
     from appliance.audit.words import STATUS_WORDS  # noqa: PLC0415 - as above
 
     _tell_faults(session, result)
@@ -225,3 +246,7 @@ def _lines(one: NotAutomated, language: Language) -> list[str]:
     )
     head = f"{one.id}  {one.title}  [{ANSWERED_WORDS[one.answered].render(language)}]"
     return [head, *(f"    {name.render(language)}: {words}" for name, words in said if words)]
+
+
+for _command in COMMANDS:
+    audit_command.add_command(_command)
