@@ -33,6 +33,8 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "appliance.audit.formats.*": "test_audit_report",
     "appliance.audit.facts": "test_audit_reading",
     "appliance.audit.facts_*": "types; test_audit_checks and test_audit_reading",
+    "appliance.audit.integrity_run": "test_audit_integrity",
+    "appliance.audit.watch_command": "test_audit_integrity, and test_audit_watch_on_a_server",
     "appliance.audit.reading.*": "test_audit_reading, and test_audit_on_a_server for what only a server has",
     "appliance.audit.outcome": "shapes; test_audit_site and test_audit_report",
     "appliance.audit.result": "test_audit_checks and test_audit_report",

@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from appliance.audit.facts_host import PackageFiles
     from appliance.release import Server
     from appliance.verify import TrustedBundle
 
@@ -164,8 +166,24 @@ class _Hashing:
             self._unsynced = 0
 
 
+@dataclass(frozen=True, slots=True)
+class System:
+    """What the system can say of its own content: each asked with how many seconds it may take."""
+
+    packages: Callable[[float], PackageFiles] = packages.package_files
+    journal: Callable[[float], tuple[str, ...]] = logs.journal_whole
+    archives: Callable[[], tuple[Path, ...]] = logs.journal_archives
+
+
+SYSTEM = System()
+
+
 def run_integrity(
-    server: Server, proof: TrustedBundle, version: str, tell: Callable[[Advance], None] = lambda _: None
+    server: Server,
+    proof: TrustedBundle,
+    version: str,
+    tell: Callable[[Advance], None] = lambda _: None,
+    system: System = SYSTEM,
 ) -> IntegrityRun:
     """Hash everything that was signed, and keep the record; what a killed run hashed is not hashed again.
 
@@ -185,10 +203,10 @@ def run_integrity(
                 pace.enter(name)
                 found[name] = compare(server, release, hashing)
             pace.enter("packages")
-            brought = fact("dpkg --verify", lambda: packages.package_files(VERIFY_TIMEOUT_S))
+            brought = fact("dpkg --verify", partial(system.packages, VERIFY_TIMEOUT_S))
             pace.enter("journal")
-            archives = tuple(Seen.of(path, path.stat(), "") for path in logs.journal_archives())
-            whole = fact("journalctl --verify", lambda: logs.journal_whole(VERIFY_TIMEOUT_S))
+            archives = tuple(Seen.of(path, path.stat(), "") for path in system.archives())
+            whole = fact("journalctl --verify", partial(system.journal, VERIFY_TIMEOUT_S))
             os.fsync(descriptor)
         one = IntegrityRun(
             begun=first,

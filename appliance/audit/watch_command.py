@@ -217,10 +217,19 @@ def _progress(session: Session) -> Iterator[Callable[[Advance], None]]:
     yield tell
 
 
+_STAGES = {
+    "files": text("files of the release"),
+    "models": text("models"),
+    "environments": text("environments"),
+    "packages": text("packages of the system"),
+    "journal": text("journal"),
+}
+
+
 def _advance(one: Advance) -> Text:
     return text(
         "{stage}: {percent} % hashed ({done} of {total} bytes), about {left} s left",
-        stage=one.stage,
+        stage=_STAGES.get(one.stage, one.stage),
         percent=one.percent,
         done=one.bytes_done,
         total=one.bytes_total,
