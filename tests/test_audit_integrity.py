@@ -166,6 +166,16 @@ def test_one_flipped_bit_is_found_whatever_the_times_say(desk: Desk, name: str) 
     assert run.drifted() == (str(path),)
 
 
+def test_a_server_without_a_release_has_its_system_looked_at(tmp_path: Path) -> None:
+    bare = Desk(tmp_path / "bare")
+    bare.clock.time = NOW
+    run = run_integrity(bare.server, None, "0.1.0", lambda _: None, QUIET)
+    assert (run.begun.release, run.files_hashed, run.drifted()) == ("-", 0, ())
+    taken = collect(Subject(bare.server, None, top=tmp_path), "0.1.0")
+    assert verdict(taken, "log.journal-whole")[0] == "pass"
+    assert verdict(taken, "release.models-intact")[0] == "unknown"
+
+
 def test_what_the_disk_does_not_give_back_is_not_as_signed(desk: Desk) -> None:
     model(desk).unlink()
     model(desk).symlink_to("/dev/null")

@@ -98,6 +98,10 @@ class _Judged:
             raise Unreadable(message)
         return found
 
+    def proven_or_none(self) -> TrustedBundle | None:
+        """Return it as proof, None where none is installed. Raises ``Unreadable`` for one that is refused."""
+        return self.proven() if self._found.value is not None else None
+
     def release(self) -> InstalledRelease:
         """Say what it is. Raises ``Unreadable``."""
         found = self.found()
@@ -305,7 +309,7 @@ class _Record:
 
     def _believed(self, subject: Subject, judged: _Judged) -> tuple[IntegrityRun, dict[str, Seen]]:
         now = subject.server.clock.now()
-        run = self._records.believed(judged.proven(), now, subject.recorded_days)
+        run = self._records.believed(judged.proven_or_none(), now, subject.recorded_days)
         return run, self._records.seen(run)
 
     def _fact(self) -> Fact[tuple[IntegrityRun, dict[str, Seen]]]:

@@ -123,12 +123,12 @@ def machine() -> Sha256:
     return sha256_hex(_MACHINE.read_bytes() if _MACHINE.exists() else b"")
 
 
-def begun(proof: TrustedBundle, started: datetime) -> Begun:
-    """Return the first line of a run over the release that is proven."""
+def begun(proof: TrustedBundle | None, started: datetime) -> Begun:
+    """Return the first line of a run over the release that is proven; None: none is installed."""
     return Begun(
         format=1,
-        release=proof.release.id,
-        release_sha256=sha256_hex(proof.release_json),
+        release=proof.release.id if proof else "-",
+        release_sha256=sha256_hex(proof.release_json if proof else b""),
         machine=machine(),
         started=started,
     )
@@ -189,7 +189,7 @@ class Records:
             raise Unreadable(message)
         return {one.path: one for one in map(_seen, content.splitlines()[1:])}
 
-    def believed(self, proof: TrustedBundle, now: datetime, days: float) -> IntegrityRun:
+    def believed(self, proof: TrustedBundle | None, now: datetime, days: float) -> IntegrityRun:
         """Return the last run where an audit may go by it. Raises ``Unreadable`` with the reason if not."""
         run = self.newest()
         if run is None:

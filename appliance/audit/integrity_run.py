@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import psutil
 
+from appliance.audit.facts_product import Drift
 from appliance.audit.integrity import (
     PRIVATE_FILE,
     PRIVATE_FOLDER,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.audit.facts_host import PackageFiles
+    from appliance.format import Release
     from appliance.release import Server
     from appliance.verify import TrustedBundle
 
@@ -180,28 +182,29 @@ SYSTEM = System()
 
 def run_integrity(
     server: Server,
-    proof: TrustedBundle,
+    proof: TrustedBundle | None,
     version: str,
     tell: Callable[[Advance], None] = lambda _: None,
     system: System = SYSTEM,
 ) -> IntegrityRun:
     """Hash everything that was signed, and keep the record; what a killed run hashed is not hashed again.
 
+    ``proof``: the installed release; None: there is none, and only the system's own content is asked about.
     Raises ``AlreadyRunning``.
     """
-    records, release = Records.on(server), proof.release
+    records, release = Records.on(server), proof.release if proof else None
     make_folder(server.state.folder, PRIVATE_FOLDER)
     make_folder(records.folder, PRIVATE_FOLDER)
     with at_work(records):
         now = server.clock.now()
         with _part(records, begun(proof, now), now) as (descriptor, first, seen):
-            pace = _Pace(records.progress, first.started, drift.signed_bytes(server, release), tell)
+            pace = _Pace(records.progress, first.started, _signed_bytes(server, release), tell)
             pace.say()
             hashing = _Hashing(descriptor, seen, pace)
             found = {}
             for name, compare in _COMPARED.items():
                 pace.enter(name)
-                found[name] = compare(server, release, hashing)
+                found[name] = compare(server, release, hashing) if release else Drift(hashed=0, sized=0)
             pace.enter("packages")
             brought = fact("dpkg --verify", partial(system.packages, VERIFY_TIMEOUT_S))
             pace.enter("journal")
@@ -222,6 +225,10 @@ def run_integrity(
         )
         records.keep(one)
     return one
+
+
+def _signed_bytes(server: Server, release: Release | None) -> int:
+    return drift.signed_bytes(server, release) if release else 0
 
 
 _COMPARED = {

@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from appliance import __version__
-from appliance.errors import AlreadyRunning, AuditFindings, Tampered, UnfitServer
+from appliance.errors import AlreadyRunning, AuditFindings, Tampered
 from appliance.host import run as run_program
 from appliance.progress import bar_of_progress
 from appliance.release import DEFAULT_ROOT, installed, load
@@ -156,14 +156,12 @@ def _integrity(session: Session, metrics: Path | None, *, needed: bool) -> None:
         )
 
 
-def _proof(session: Session) -> TrustedBundle:
+def _proof(session: Session) -> TrustedBundle | None:
     now = installed(session.server)
-    if now is None:
-        raise UnfitServer(text("no release is installed"), where=session.server.root)
-    return load(session.server, now.release, session.trust())
+    return load(session.server, now.release, session.trust()) if now else None
 
 
-def _is_fresh(session: Session, proof: TrustedBundle) -> bool:
+def _is_fresh(session: Session, proof: TrustedBundle | None) -> bool:
     from appliance.audit.integrity import Records  # noqa: PLC0415 - as above
     from appliance.audit.reading.probe import Unreadable  # noqa: PLC0415 - as above
 
