@@ -194,13 +194,13 @@ WELL = {
 }
 #: What is wrong instead, and the alert that it raises.
 WRONG: tuple[tuple[str, str, str | None], ...] = (
-    ("BanipAuditTooOld", "banip_audit_timestamp_seconds", f"{199 * HOUR}x{POINTS}"),
+    ("BanipAuditTooOld", "banip_audit_timestamp_seconds", f"{197 * HOUR}x{POINTS}"),
     ("BanipAuditTooOld", "banip_audit_timestamp_seconds", None),
     ("BanipAuditWorse", "banip_audit_worse", f"1x{POINTS}"),
     ("BanipAuditUnknown", 'banip_audit_checks{status="unknown"}', f"1x{POINTS}"),
     ("BanipIntegrityDrift", "banip_integrity_drift", f"1x{POINTS}"),
     ("BanipIntegrityUnread", "banip_integrity_unread", f"1x{POINTS}"),
-    ("BanipIntegrityTooOld", "banip_integrity_timestamp_seconds", f"{51 * HOUR}x{POINTS}"),
+    ("BanipIntegrityTooOld", "banip_integrity_timestamp_seconds", f"{50 * HOUR}x{POINTS}"),
     ("BanipIntegrityTooOld", "banip_integrity_timestamp_seconds", None),
     ("BanipEgressAttempts", "banip_egress_attempts", f"1x{POINTS}"),
     ("BanipBackupTooOld", "banip_backup_overdue", f"1x{POINTS}"),

@@ -33,6 +33,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "appliance.audit.formats.*": "test_audit_report",
     "appliance.audit.facts": "test_audit_reading",
     "appliance.audit.facts_*": "types; test_audit_checks and test_audit_reading",
+    "appliance.audit.round": "test_audit_on_a_server",
     "appliance.audit.integrity_run": "test_audit_integrity",
     "appliance.audit.watch_command": "test_audit_integrity, and test_audit_watch_on_a_server",
     "appliance.audit.reading.*": "test_audit_reading, and test_audit_on_a_server for what only a server has",

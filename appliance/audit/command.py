@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import io
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from appliance import __version__
 from appliance.audit.watch_command import COMMANDS
 from appliance.console import Everywhere
-from appliance.errors import AuditFindings, BadInput, Untrusted
+from appliance.errors import AuditFindings, BadInput
 from appliance.text import Event, text
 
 if TYPE_CHECKING:
     from appliance.audit.coverage import Coverage, NotAutomated
     from appliance.audit.facts import AuditFacts
     from appliance.audit.outcome import AuditResult
-    from appliance.audit.site import SiteRules
     from appliance.format import Grade
     from appliance.session import Session
     from appliance.text import Language
 
-FALLBACK_GRADE: Grade = "C"
 TABLE_WIDTH = 100
 GRADE = click.option(
     "--grade", type=click.Choice(["C", "S", "O"]), help="Grade to audit for; default: the release's."
@@ -55,6 +51,8 @@ def audit_command(context: click.Context, grade: Grade | None, site: Path | None
     if context.invoked_subcommand is not None:
         context.meta["audit"] = (grade, site)
         return
+    from appliance.audit.round import perform, rules_of  # noqa: PLC0415 - --help starts without any of it
+
     _tell(context.obj, *perform(context.obj, grade, rules_of(site), out))
 
 
@@ -77,6 +75,7 @@ def coverage_command(
       appliance audit coverage --guide n2sf --grade S
     """
     from appliance.audit.coverage import coverage  # noqa: PLC0415 - --help starts without any of it
+    from appliance.audit.round import rules_of  # noqa: PLC0415 - as above
 
     above = context.meta.get("audit", (None, None))
     known = rules_of(site or above[1]).checklists
@@ -89,59 +88,7 @@ def coverage_command(
     _tell_coverage(context.obj, found, summary=summary)
 
 
-def rules_of(site: Path | None) -> SiteRules:
-    """Read what the institution decided: in that folder, or in its usual one. Raises ``BadInput``."""
-    from appliance.audit.site import AUDIT_FOLDER, read_rules  # noqa: PLC0415 - as above
-
-    if site is not None and not site.is_dir():
-        raise BadInput(text("there is no such folder"), where=site)
-    return read_rules(site or AUDIT_FOLDER)
-
-
 # --- The audit ---------------------------------------------------------------------------------------------
-
-
-def perform(
-    session: Session, grade: Grade | None, rules: SiteRules, out: Path | None
-) -> tuple[AuditFacts, AuditResult, tuple[Path, ...]]:
-    """Read, judge and write the reports; return facts, result, and where the reports lie."""
-    from appliance.audit.report import write_reports  # noqa: PLC0415 - as above
-    from appliance.audit.result import audit  # noqa: PLC0415 - as above
-
-    facts = _facts(session, _recorded_days(session, rules, grade or FALLBACK_GRADE))
-    release = facts.release.value
-    result = audit(facts, grade or (release.grade if release and release.grade else FALLBACK_GRADE), rules)
-    paths = write_reports(out or session.server.logs / "audit", facts, result, session.language)
-    return facts, result, paths
-
-
-def _facts(session: Session, recorded_days: float) -> AuditFacts:
-    from appliance.audit.collect import Subject, collect  # noqa: PLC0415 - as above
-
-    try:
-        trust = session.trust()
-    except Untrusted:  # before first contact there is still a host to look at
-        trust = None
-    subject = Subject(session.server, trust, recorded_days=recorded_days)
-    if not session.as_json:
-        return collect(subject, __version__)
-    return collect(subject, __version__, partial(_tell_fact, session))
-
-
-def _tell_fact(session: Session, name: str, seconds: float) -> None:
-    words = text("read {name} in {seconds} s", name=name, seconds=round(seconds, 2))
-    session.say(Event("fact", words, {"fact": name, "seconds": round(seconds, 3)}))
-
-
-def _recorded_days(session: Session, rules: SiteRules, grade: Grade) -> float:
-    """Return how long an integrity run counts, as the institution tailored it."""
-    from appliance.audit.catalogue import checks  # noqa: PLC0415 - as above
-    from appliance.audit.site import korean_day  # noqa: PLC0415 - as above
-    from appliance.audit.standing import Decisions  # noqa: PLC0415 - as above
-
-    name = "release.models-intact"
-    decisions = Decisions(rules, korean_day(session.server.clock.now()))
-    return float(decisions.limit(name, checks().checks[name], grade)[0])
 
 
 def _tell(session: Session, _: AuditFacts, result: AuditResult, paths: tuple[Path, ...]) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import psutil
@@ -89,8 +89,10 @@ class _Pace:
             self.say()
 
     def enter(self, stage: str) -> None:
-        """Begin another stage."""
+        """Begin another stage; after those that hash, the estimate of the bytes gives way to the truth."""
         self.stage = stage
+        if stage not in _COMPARED:
+            self.total = self.done
         self.say()
 
     def say(self) -> None:
@@ -192,24 +194,17 @@ def run_integrity(
     ``proof``: the installed release; None: there is none, and only the system's own content is asked about.
     Raises ``AlreadyRunning``.
     """
-    records, release = Records.on(server), proof.release if proof else None
+    records = Records.on(server)
     make_folder(server.state.folder, PRIVATE_FOLDER)
     make_folder(records.folder, PRIVATE_FOLDER)
     with at_work(records):
         now = server.clock.now()
         with _part(records, begun(proof, now), now) as (descriptor, first, seen):
+            release = proof.release if proof else None
             pace = _Pace(records.progress, first.started, _signed_bytes(server, release), tell)
             pace.say()
             hashing = _Hashing(descriptor, seen, pace)
-            found = {}
-            for name, compare in _COMPARED.items():
-                pace.enter(name)
-                found[name] = compare(server, release, hashing) if release else Drift(hashed=0, sized=0)
-            pace.enter("packages")
-            brought = fact("dpkg --verify", partial(system.packages, VERIFY_TIMEOUT_S))
-            pace.enter("journal")
-            archives = tuple(Seen.of(path, path.stat(), "") for path in system.archives())
-            whole = fact("journalctl --verify", partial(system.journal, VERIFY_TIMEOUT_S))
+            found = _compared(server, release, hashing, pace) | _asked(system, pace)
             os.fsync(descriptor)
         one = IntegrityRun(
             begun=first,
@@ -219,12 +214,28 @@ def run_integrity(
             bytes_hashed=pace.done,
             seen_sha256=sha256_hex(records.part.read_bytes()),
             **found,
-            packages=brought,
-            journal=whole,
-            archives=archives,
         )
         records.keep(one)
     return one
+
+
+def _compared(server: Server, release: Release | None, hashing: _Hashing, pace: _Pace) -> dict[str, Any]:
+    """Return what differs from what was signed: members of the run by their names."""
+    found = {}
+    for name, compare in _COMPARED.items():
+        pace.enter(name)
+        found[name] = compare(server, release, hashing) if release else Drift(hashed=0, sized=0)
+    return found
+
+
+def _asked(system: System, pace: _Pace) -> dict[str, Any]:
+    """Return what the system says of itself: members of the run by their names."""
+    pace.enter("packages")
+    brought = fact("dpkg --verify", partial(system.packages, VERIFY_TIMEOUT_S))
+    pace.enter("journal")
+    archives = tuple(Seen.of(path, path.stat(), "") for path in system.archives())
+    whole = fact("journalctl --verify", partial(system.journal, VERIFY_TIMEOUT_S))
+    return {"packages": brought, "journal": whole, "archives": archives}
 
 
 def _signed_bytes(server: Server, release: Release | None) -> int:

@@ -107,19 +107,12 @@ def _at(moment: datetime | None) -> dict[str, float]:
 
 def audit_metrics(facts: AuditFacts, result: AuditResult, found_worse: int | None) -> bytes:
     """Return an audit in numbers; ``found_worse``: None where there was none to compare with."""
-    firewall, state, tls = facts.firewall.value, facts.state.value, facts.tls.value
-    certificate = tls.certificate if tls else None
-    overdue = next((one.status == "fail" for one in result.results if one.id == "backup.age"), False)
-    attempts = len(firewall.attempts) if firewall and firewall.counts_egress else None
     counts = {f'{{status="{status}"}}': float(result.counts[status]) for status in STATUSES}
+    grade = {f'{{grade="{result.grade}"}}': 1.0}
     return _text(
         (
             _Metric("banip_audit_timestamp_seconds", "When the last audit was.", _at(result.taken)),
-            _Metric(
-                "banip_audit_grade_info",
-                "Grade that was audited for.",
-                {f'{{grade="{result.grade}"}}': 1.0},
-            ),
+            _Metric("banip_audit_grade_info", "Grade that was audited for.", grade),
             _Metric("banip_audit_checks", "Checks by status.", counts),
             _Metric("banip_audit_score", "Score of the audit, 0 to 100.", _plain(result.score)),
             _Metric(
@@ -127,26 +120,24 @@ def audit_metrics(facts: AuditFacts, result: AuditResult, found_worse: int | Non
                 "Checks that fail or cannot be told and did better in the audit before.",
                 _plain(found_worse),
             ),
-            _Metric(
-                "banip_egress_attempts",
-                "Distinct attempts to leave this server that the firewall refused.",
-                _plain(attempts),
-            ),
-            _Metric(
-                "banip_backup_timestamp_seconds",
-                "When the last backup was.",
-                _at(state.last_backup if state else None),
-            ),
-            _Metric(
-                "banip_backup_overdue", "Whether the backup is older than the grade allows.", _plain(overdue)
-            ),
-            _Metric(
-                "banip_certificate_end_timestamp_seconds",
-                "When the gateway's certificate ends.",
-                _at(certificate.not_after if certificate else None),
-            ),
+            *_conditions(facts, result),
         )
     )
+
+
+def _conditions(facts: AuditFacts, result: AuditResult) -> Iterator[_Metric]:
+    """Yield what goes wrong by itself, between one audit and the next."""
+    firewall, state, tls = facts.firewall.value, facts.state.value, facts.tls.value
+    attempts = len(firewall.attempts) if firewall and firewall.counts_egress else None
+    about = "Distinct attempts to leave this server that the firewall refused."
+    yield _Metric("banip_egress_attempts", about, _plain(attempts))
+    last = state.last_backup if state else None
+    yield _Metric("banip_backup_timestamp_seconds", "When the last backup was.", _at(last))
+    overdue = any(one.status == "fail" for one in result.results if one.id == "backup.age")
+    about = "Whether the backup is older than the grade allows."
+    yield _Metric("banip_backup_overdue", about, _plain(overdue))
+    end = tls.certificate.not_after if tls and tls.certificate else None
+    yield _Metric("banip_certificate_end_timestamp_seconds", "When the gateway's certificate ends.", _at(end))
 
 
 def integrity_metrics(run: IntegrityRun) -> bytes:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from appliance.audit.edition import Change
     from appliance.audit.integrity import IntegrityRun
     from appliance.audit.integrity_run import Advance
+    from appliance.audit.outcome import AuditResult
     from appliance.session import Session
     from appliance.state import State
     from appliance.text import Text
@@ -84,8 +85,8 @@ def watch_command(session: Session, metrics: Path | None) -> None:
     Example:
       appliance audit watch --metrics /var/lib/banip-metrics
     """
-    from appliance.audit.command import perform, rules_of  # noqa: PLC0415 - it registers these commands
-    from appliance.audit.watch import (  # noqa: PLC0415 - --help starts without any of it
+    from appliance.audit.round import perform, rules_of  # noqa: PLC0415 - --help starts without any of it
+    from appliance.audit.watch import (  # noqa: PLC0415 - as above
         AUDIT_METRICS,
         audit_metrics,
         changes_since,
@@ -102,6 +103,15 @@ def watch_command(session: Session, metrics: Path | None) -> None:
         write_metrics(metrics, AUDIT_METRICS, content)
     if found:
         _alert_worse(session, found, paths[0].parent)
+    _report(session, result, found, paths)
+
+
+COMMANDS = (integrity_command, watch_command)
+
+
+def _report(
+    session: Session, result: AuditResult, found: tuple[Change, ...], paths: tuple[Path, ...]
+) -> None:
     words = text(
         "grade {grade}: {fail} failed, {unknown} unknown, {worse} worse than before; report: {path}",
         grade=result.grade,
@@ -116,9 +126,6 @@ def watch_command(session: Session, metrics: Path | None) -> None:
         raise AuditFindings(
             text("{count} checks are worse than in the audit before", count=len(found)), where=paths[0]
         )
-
-
-COMMANDS = (integrity_command, watch_command)
 
 
 # --- An integrity run --------------------------------------------------------------------------------------
@@ -198,7 +205,7 @@ def _words(run: IntegrityRun) -> Text:
 @contextmanager
 def _progress(session: Session) -> Iterator[Callable[[Advance], None]]:
     """Show how far it is: a bar on a terminal, a line every ten seconds elsewhere, which may be a journal."""
-    if not session.as_json and sys.stderr.isatty():
+    if session.is_watched:
         from appliance.chunks import Progress  # noqa: PLC0415 - as above
 
         with bar_of_progress("sha256") as bar:
