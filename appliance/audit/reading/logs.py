@@ -54,13 +54,17 @@ def journal_whole_since(known: tuple[str, ...], changed: Sequence[Path]) -> tupl
     found = list(known)
     for path in changed:
         done = ran("journalctl", "--verify", "--no-pager", f"--file={path}", codes=(0, 1))
-        found += [one for one in parse_verify(done.out + done.err) if one not in found]
+        said = parse_verify(done.out + done.err)
+        if done.code and not said:  # it could not even be opened as a journal
+            said = (f"{path} {' '.join(done.err.split())}",)
+        found += [one for one in said if one not in found]
     return tuple(found)
 
 
 def parse_verify(told: str) -> tuple[str, ...]:
-    """Return the files that do not hold, in journalctl's words."""
-    found = (re.match(r"FAIL: (\S+)(.*)", line) for line in told.splitlines())
+    """Return the files that do not hold, or that it cannot open and leaves out, in journalctl's words."""
+    form = r"(?:FAIL:|Journal file(?=.*, ignoring file)) (\S+)(.*)"
+    found = (re.match(form, line) for line in told.splitlines())
     return tuple(" ".join(f"{one[1]}{one[2]}".split()) for one in found if one)
 
 
