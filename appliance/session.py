@@ -114,6 +114,11 @@ class Session:
         else:
             self.write(words.render(self.language))
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody at a terminal sees a bar move."""
+        return not self.as_json and sys.stderr.isatty()
+
     def stream(self, piece: str) -> None:
         """Show a piece of an answer as it arrives, without a line's end."""
         sys.stdout.write(piece)
@@ -378,7 +383,7 @@ class Session:
         self, what: Text, words: Callable[[int], Text] = _read_from_medium
     ) -> Iterator[Callable[[Progress], None]]:
         """Show how far long work is: a bar on a terminal, ten lines elsewhere."""
-        if self.as_json or not sys.stderr.isatty():
+        if not self.is_watched:
             yield lines_of_progress(lambda percent, facts: self.say(Event("import", words(percent), facts)))
         else:
             with bar_of_progress(what.render(self.language)) as progress:

@@ -61,6 +61,7 @@ KNOWN_FAULTS = {
 @pytest.fixture(scope="module")
 def server(media: Media, installed: Snapshot) -> Iterator[ClosedServer]:
     with closed_server(base=installed, media=media.folder) as running:
+        appliance(running, "audit", "integrity")
         yield running
 
 

@@ -8,26 +8,24 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from appliance import __version__
 from appliance.audit.coverage_command import coverage_command
 from appliance.audit.fix_command import asked_for, fix_options, run_fix, tell_mendable
-from appliance.audit.options import FORMATS, GRADE, SITE, grade_of, rules_of
+from appliance.audit.options import FORMATS, GRADE, SITE, rules_of
 from appliance.audit.report_command import report_command
 from appliance.audit.verify_command import verify_command
+from appliance.audit.watch_command import integrity_command, watch_command
 from appliance.console import Everywhere
-from appliance.errors import AuditFindings, Untrusted
+from appliance.errors import AuditFindings
 from appliance.text import Event, text
 
 if TYPE_CHECKING:
-    from appliance.audit.facts import AuditFacts
     from appliance.audit.outcome import AuditResult
     from appliance.audit.report import Written
-    from appliance.audit.site import SiteRules
     from appliance.format import Grade
     from appliance.session import Session
 
 #: Every command below ``appliance audit``, each in a module of its own: a new one is a line here.
-COMMANDS = (coverage_command, report_command, verify_command)
+COMMANDS = (coverage_command, integrity_command, report_command, verify_command, watch_command)
 
 
 @click.group("audit", cls=Everywhere, invoke_without_command=True)
@@ -35,17 +33,15 @@ COMMANDS = (coverage_command, report_command, verify_command)
 @SITE
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the reports; default: Banip's logs.")
 @FORMATS
-@click.option("--everything", is_flag=True, help="Hash large files too; models take minutes.")
 @fix_options
 @click.pass_context
-def audit_command(  # noqa: PLR0913 - each is an option
+def audit_command(
     context: click.Context,
     *,
     grade: Grade | None,
     site: Path | None,
     out: Path | None,
     formats: tuple[str, ...],
-    everything: bool,
 ) -> None:
     r"""Audit this server, change nothing (but --fix --yes), seal a report. Exit 3: there are findings.
 
@@ -56,6 +52,7 @@ def audit_command(  # noqa: PLR0913 - each is an option
       appliance audit --format html --format xlsx
       appliance audit --fix
       appliance audit coverage --grade S
+      appliance audit integrity
       appliance audit verify
     """
     if context.invoked_subcommand is not None:
@@ -66,7 +63,11 @@ def audit_command(  # noqa: PLR0913 - each is an option
     if fix is not None:
         run_fix(session, fix, grade, rules_of(site))
         return
-    _, result, written = perform(session, grade, rules_of(site), out, formats, everything=everything)
+    from appliance.audit.report import Wish, formats_named  # noqa: PLC0415 - --help starts without any of it
+    from appliance.audit.round import perform  # noqa: PLC0415 - as above
+
+    wish = Wish(session.language, formats_named(formats), out)
+    _, result, written = perform(session, grade, rules_of(site), wish)
     _tell(session, result, written)
 
 
@@ -75,40 +76,6 @@ for command in COMMANDS:
 
 
 # --- The audit ---------------------------------------------------------------------------------------------
-
-
-def perform(  # noqa: PLR0913 - what a person asks for
-    session: Session,
-    grade: Grade | None,
-    rules: SiteRules,
-    out: Path | None = None,
-    formats: tuple[str, ...] = (),
-    *,
-    everything: bool = False,
-) -> tuple[AuditFacts, AuditResult, Written]:
-    """Read, judge and seal as the next link of this server's chain; return what came of each."""
-    from appliance.audit.report import Wish, formats_named, write_audit  # noqa: PLC0415 - --help needs nothing
-    from appliance.audit.result import audit  # noqa: PLC0415 - as above
-
-    wish = Wish(session.language, formats_named(formats), out)
-    facts = _facts(session, everything=everything)
-    result = audit(facts, grade or grade_of(facts), rules)
-    return facts, result, write_audit(session.server, facts, result, wish, session.say)
-
-
-def _facts(session: Session, *, everything: bool) -> AuditFacts:
-    from appliance.audit.collect import Subject, collect  # noqa: PLC0415 - as above
-
-    try:
-        trust = session.trust()
-    except Untrusted:  # before first contact there is still a host to look at
-        trust = None
-    with session.steps("fact") as step:
-        return collect(
-            Subject(session.server, trust, everything),
-            __version__,
-            lambda name: step(text("reading {name}", name=name), {"fact": name}),
-        )
 
 
 def _tell(session: Session, result: AuditResult, written: Written) -> None:

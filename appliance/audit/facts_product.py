@@ -26,13 +26,21 @@ class Unit(Value, frozen=True, omit_defaults=True):
 
 
 class Drift(Value, frozen=True):
-    """Files on the disk against signed digests: ``hashed`` by content, ``sized`` by size alone."""
+    """Files on the disk against signed digests, counted by how the content of each became known.
+
+    ``hashed``: now. ``recorded``: by the integrity run that began at ``run``, unchanged on the disk since.
+    ``sized``: not at all, only the size was compared. ``unsigned``: nobody signed their content, because the
+    installation writes it: scripts that name their environment.
+    """
 
     hashed: int
     sized: int
     changed: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
+    recorded: int = 0
+    unsigned: int = 0
+    run: datetime | None = None
 
 
 class InstalledRelease(Value, frozen=True, omit_defaults=True):

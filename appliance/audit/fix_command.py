@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from appliance import __version__
-from appliance.errors import AuditFindings, BadInput, Untrusted
+from appliance.errors import AuditFindings, BadInput
 from appliance.text import Event, text
 
 if TYPE_CHECKING:
@@ -145,19 +145,16 @@ class Examined:
 
 def examine(session: Session, only: tuple[str, ...], grade: Grade | None, rules: SiteRules) -> Examined:
     """Read the facts, judge them, and plan; touch nothing."""
-    from appliance.audit.collect import Subject, collect  # noqa: PLC0415 - as above
+    from appliance.audit.collect import collect  # noqa: PLC0415 - as above
     from appliance.audit.fix_host import possible  # noqa: PLC0415 - as above
     from appliance.audit.fixes import plan_fixes  # noqa: PLC0415 - as above
+    from appliance.audit.options import grade_of  # noqa: PLC0415 - as above
     from appliance.audit.result import audit  # noqa: PLC0415 - as above
+    from appliance.audit.round import subject_of  # noqa: PLC0415 - as above
 
-    try:
-        trust = session.trust()
-    except Untrusted:  # before first contact there is still a host to look at
-        trust = None
-    subject = Subject(session.server, trust)
+    subject = subject_of(session, grade, rules)
     facts = collect(subject, __version__)
-    release = facts.release.value
-    result = audit(facts, grade or (release.grade if release and release.grade else FALLBACK_GRADE), rules)
+    result = audit(facts, grade or grade_of(facts), rules)
     return Examined(subject, facts, result, possible(plan_fixes(facts, result, only)))
 
 

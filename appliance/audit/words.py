@@ -174,8 +174,8 @@ LABELS: dict[str, Text] = {
         "An exception is shown as an exception and an attestation as an answer; neither counts as passed."
     ),
     "limit_size": text(
-        "Files above 8 MiB are compared by size unless the audit was asked to hash everything; byte code "
-        "that Python writes is not compared."
+        "What is large was hashed by the last integrity run and is compared by what the disk notes of a "
+        "change since; packages and the journal likewise. Byte code that Python writes is not compared."
     ),
     "limit_guides": text(
         "Guides: KISA 2026 (Unix servers), N2SF 1.0, NIS AI security guidebook 2025; numbers and titles only."
