@@ -7,6 +7,7 @@ import re
 import time
 import zipfile
 from functools import cache
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -21,6 +22,9 @@ from appliance.rag.parsing import parse_hwp
 from appliance.text import printable
 from tests.editions import HEAD, HOST, HOSTILE, alone, edition, hostile, result, small
 from tests.unpacked import hwpx_tables, hwpx_text, parts_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PARAGRAPH = "{http://www.hancom.co.kr/hwpml/2011/paragraph}"
 
@@ -110,6 +114,21 @@ def test_our_own_reader_reads_the_same_words() -> None:
                 assert " ".join(cell.split()) in read
     assert HEAD in read
     assert HOST in read
+
+
+def test_a_reader_that_is_not_ours_reads_the_same_words(tmp_path: Path) -> None:
+    import unhwp  # noqa: PLC0415 - it loads a library
+
+    path = tmp_path / "audit.hwpx"
+    path.write_bytes(content())
+    read = " ".join(unhwp.extract_text(str(path)).split())
+    _, head, *asked = [" ".join(words.split()) for words in hwpx_text(content()).split("\n")]
+    assert head == "보안 점검 보고서 · 이 문서의 등급: S 민감"
+    assert len(asked) > 4000
+    assert [words for words in asked if words not in read] == [], "all but the head, which it leaves out"
+    with unhwp.parse(str(path)) as parsed:
+        heads = [line for line in parsed.markdown.splitlines() if line.startswith("| :---")]
+        assert len(heads) == len(hwpx_tables(content()))
 
 
 def test_words_of_the_server_stay_words() -> None:

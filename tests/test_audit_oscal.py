@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import time
 import uuid
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from appliance.audit.formats.oscal import render
 from appliance.audit.formats.oscal_frame import NAMESPACE, control_token
-from tests.editions import HEAD, HOSTILE, alone, edition, hostile, result
+from tests.editions import HEAD, HOSTILE, alone, edition, hostile, result, small
 from tests.test_audit_formats import own_props
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from appliance.audit.outcome import AuditResult
 
 TOKEN = re.compile(r"[A-Za-z_가-힣][A-Za-z0-9_.가-힣-]*")
 LINE = re.compile(r"\S(.*\S)?")
@@ -212,9 +219,68 @@ def test_files_are_named_by_digest_where_the_chain_knows_them() -> None:
     assert "hashes" not in next(one for one in unchained if one["title"] == "facts.json")["rlinks"][0]
 
 
-@pytest.mark.parametrize("count", [1000])
-def test_a_thousand_items_are_written_within_a_second(count: int) -> None:
-    made = edition(found=result(count))
+#: In a process of its own: it takes seconds to import, and warns while it does.
+TRESTLE = """
+import pathlib, sys
+from trestle.core.commands import validate
+from trestle.core.validator_factory import validator_factory
+from trestle.oscal.assessment_results import AssessmentResults
+
+for name in sys.argv[1:]:
+    model = AssessmentResults.oscal_read(pathlib.Path(name))
+    for one in validator_factory.get_all():
+        if not one.model_is_valid(model, True):
+            sys.exit(f"{name} refused by {type(one).__name__}")
+    print(name, "taken")
+"""
+
+
+def trestle_says(*paths: Path) -> list[str]:
+    asked = [sys.executable, "-c", TRESTLE, *map(str, paths)]
+    done = subprocess.run(
+        asked, capture_output=True, text=True, check=False, cwd=paths[0].parent, timeout=120
+    )
+    return [line.rpartition("/")[2] for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+
+
+def nothing_asked() -> AuditResult:
+    """A checklist of which the grade asks nothing."""
+    found = small(("pass",), ("not-applicable",) * 2)
+    (guide,) = found.guides
+    controls = tuple(msgspec.structs.replace(one, applies=False) for one in guide.controls)
+    return msgspec.structs.replace(found, guides=(msgspec.structs.replace(guide, controls=controls),))
+
+
+@pytest.mark.real
+def test_trestle_takes_what_we_write(tmp_path: Path) -> None:
+    made = {
+        "ko.json": edition("ko"),
+        "en.json": edition("en"),
+        "hostile.json": edition(found=hostile(result())),
+        "redacted.json": edition(redacted=True),
+        "alone.json": alone(result()),
+        "empty.json": alone(small((), ())),
+        "nothing-asked.json": alone(nothing_asked()),
+    }
+    for name, one in made.items():
+        (tmp_path / name).write_bytes(render(one))
+    assert trestle_says(*(tmp_path / name for name in made)) == [f"{name} taken" for name in made]
+
+
+@pytest.mark.real
+def test_trestle_refuses_what_is_wrong(tmp_path: Path) -> None:
+    twice, short = json.loads(render(edition())), json.loads(render(edition()))
+    observations = outcome(twice["assessment-results"])["observations"]
+    observations[1]["uuid"] = observations[0]["uuid"]
+    del outcome(short["assessment-results"])["observations"][0]["collected"]
+    for name, found in (("twice.json", twice), ("short.json", short)):
+        (tmp_path / name).write_text(json.dumps(found), "utf-8")
+    assert "twice.json refused by DuplicatesValidator" in trestle_says(tmp_path / "twice.json")
+    assert "taken" not in "".join(trestle_says(tmp_path / "short.json"))
+
+
+def test_a_thousand_items_are_written_within_a_second() -> None:
+    made = edition(found=result(1000))
     began = time.process_time()
     render(made)
     assert time.process_time() - began < 2, "about half a second on an idle core"

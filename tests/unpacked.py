@@ -68,21 +68,18 @@ def hwpx_tables(content: bytes) -> list[list[list[str]]]:
     """Return the tables of a document, each as rows of cells."""
     section = _tree(parts_of(content)["Contents/section0.xml"])
     return [
-        [[_text(cell) for cell in row.iter(f"{_PARAGRAPH}tc")] for row in table.iter(f"{_PARAGRAPH}tr")]
+        [[_lines(cell) for cell in row.iter(f"{_PARAGRAPH}tc")] for row in table.iter(f"{_PARAGRAPH}tr")]
         for table in section.iter(f"{_PARAGRAPH}tbl")
     ]
 
 
 def hwpx_text(content: bytes) -> str:
     """Return all words of a document, running head and foot included."""
-    return _text(_tree(parts_of(content)["Contents/section0.xml"]))
+    return _lines(_tree(parts_of(content)["Contents/section0.xml"]))
 
 
-def _text(element: ET.Element) -> str:
-    words = []
-    for one in element.iter(f"{_PARAGRAPH}t"):
-        words.append(one.text or "")
-        for child in one:
-            words.append("\n" if child.tag == f"{_PARAGRAPH}lineBreak" else "")
-            words.append(child.tail or "")
-    return "".join(words)
+def _lines(element: ET.Element) -> str:
+    """Return a line for each paragraph, without the words of tables, heads and feet inside it."""
+    own = f"{_PARAGRAPH}run/{_PARAGRAPH}t"
+    found = element.iter(f"{_PARAGRAPH}p")
+    return "\n".join("".join(words.text or "" for words in one.findall(own)) for one in found)

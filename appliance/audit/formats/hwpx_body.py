@@ -54,7 +54,7 @@ class Body:
         self._ids = 0
 
     def paragraph(self, text: str, letters: str = "text", paragraph: str = "text") -> None:
-        """Add a paragraph; a line's end stays one."""
+        """Add a paragraph for each line."""
         self._parts.append(self._paragraph(text, letters, paragraph))
 
     def table(self, widths: tuple[int, ...], rows: list[list[Cell]], *, head: bool = True) -> None:
@@ -89,11 +89,12 @@ class Body:
             message = "an empty document without section settings"
             raise ValueError(message)
         running = self._running("header", head, "TOP") + self._running("footer", foot, "BOTTOM")
-        letters = self._styles.letters["text"]
-        # The settings stand in the first paragraph of a section.
-        first, rest = "".join(self._parts).split(">", 1)
-        begun = f'{first}><hp:run charPrIDRef="{letters}">{settings[0]}{columns[0]}{running}</hp:run>'
-        return f"{opened[0]}{begun}{rest}</hs:sec>"
+        letters = self._styles.letters["small"]
+        # Settings stand in a section's first paragraph. It has no words: some readers would lose them.
+        begun = (
+            f'{self._open("text")}<hp:run charPrIDRef="{letters}">{settings[0]}{columns[0]}{running}</hp:run>'
+        )
+        return f"{opened[0]}{begun}</hp:p>{''.join(self._parts)}</hs:sec>"
 
     # --- Parts ---------------------------------------------------------------------------------------------
 
@@ -119,7 +120,9 @@ class Body:
         )
 
     def _paragraph(self, text: str, letters: str, paragraph: str) -> str:
-        return f"{self._open(paragraph)}{self._run(text, letters)}</hp:p>"
+        """Return a paragraph for each line: some readers lose breaks within one."""
+        lines = printable(text).split("\n")
+        return "".join(f"{self._open(paragraph)}{self._run(line, letters)}</hp:p>" for line in lines)
 
     def _open(self, paragraph: str) -> str:
         return (
@@ -128,7 +131,7 @@ class Body:
         )
 
     def _run(self, text: str, letters: str) -> str:
-        words = escape(printable(text).replace("\t", " ")).replace("\n", "<hp:lineBreak/>")
+        words = escape(printable(text).replace("\t", " "))
         return f'<hp:run charPrIDRef="{self._styles.letters[letters]}"><hp:t>{words}</hp:t></hp:run>'
 
     def _running(self, kind: str, text: str, align: str) -> str:

@@ -148,18 +148,20 @@ def _tool(frame: Frame) -> _Object:
 def _selection(frame: Frame, guide: GuideResult) -> _Object:
     """Name the controls of a guide that the grade asks, and those that it does not."""
     score = None if guide.score is None else str(guide.score)
-    found = {
+    found: _Object = {
         "description": frame.told(f"{frame.voice.said(guide.title)} {guide.edition}"),
         "props": frame.props([("guide", guide.guide), ("label", guide.label), ("score", score)]),
-        "include-controls": [
-            {"control-id": frame.control(guide, one)} for one in guide.controls if one.applies
-        ],
-        "exclude-controls": [
-            {"control-id": frame.control(guide, one)} for one in guide.controls if not one.applies
-        ],
+        "exclude-controls": _named(frame, guide, applies=False),
         "remarks": "\n\n".join(frame.said(note) for note in guide.notes),
     }
-    return {name: value for name, value in found.items() if value}
+    asked = _named(frame, guide, applies=True)
+    # Something must be included: of a guide of which nothing is asked, all but all of it.
+    included: _Object = {"include-controls": asked} if asked else {"include-all": {}}
+    return {name: value for name, value in found.items() if value} | included
+
+
+def _named(frame: Frame, guide: GuideResult, *, applies: bool) -> list[_Object]:
+    return [{"control-id": frame.control(guide, one)} for one in guide.controls if one.applies == applies]
 
 
 # --- What it refers to -------------------------------------------------------------------------------------
