@@ -126,7 +126,7 @@ def record(number: int, taken: datetime, score: int, grade: Grade = "S", **count
         host="ai-server-01",
         release="demo-1.0.0",
         grade=grade,
-        report_grade=max(grade, "S", key="OSC".index),  # type: ignore[arg-type]
+        report_grade=max(grade, "S", key="OSC".index),
         score=score,
         counts=given,
         facts=sha256_hex(b"facts %d" % number),
@@ -150,7 +150,8 @@ def edition(language: Language = "ko", *, redacted: bool = False) -> Edition:
         )
         for number, score in enumerate(scores, 1)
     )
-    own = record(12, now, result().score or 0, **{k.replace("-", "_"): v for k, v in result().counts.items()})
+    counts = {name.replace("-", "_"): count for name, count in result().counts.items()}
+    own = record(12, now, result().score or 0, "S", **counts)
     return Edition(
         result=result(),
         language=language,

@@ -36,6 +36,7 @@ from appliance.audit.seal import (
 from appliance.errors import BadInput, BanipError, Tampered, Untrusted
 from appliance.format import sha256_hex
 from appliance.release import Server
+from appliance.text import text
 from tests.sealing import NOTE, facts_on, result_on, sealed_on
 from tests.test_main import python
 
@@ -139,13 +140,12 @@ def test_a_damaged_key_seals_nothing(tmp_path: Path) -> None:
 
 def test_a_format_that_cannot_be_made_here_is_left_out_and_said(tmp_path: Path) -> None:
     def cannot(_: Edition) -> bytes:
-        message = "no fonts"
-        raise Unavailable(message)
+        raise Unavailable(text("there are no fonts"))
 
     said: list[Event] = []
     wish = Wish("ko", (NOTE, Format("pdf", "audit.pdf", cannot)))
     found = write_audit(Server(tmp_path), facts_on(0), result_on(0), wish, said.append)
-    assert found.left_out == {"pdf": "no fonts"}
+    assert found.left_out == {"pdf": "there are no fonts"}
     assert "audit.pdf" not in contents(found.folder)
     (event,) = (one for one in said if one.name == "left-out")
     assert "no fonts" in event.words.render("ko")

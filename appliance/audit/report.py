@@ -155,8 +155,7 @@ def render(
             made[one.file] = one.render(edition)
         except Unavailable as error:
             left_out[one.name] = str(error)
-            reason = getattr(error, "words", str(error))
-            words = text("{file} is left out: {reason}", file=one.file, reason=reason)
+            words = text("{file} is left out: {reason}", file=one.file, reason=error.words)
             tell(Event("left-out", words, {"format": one.name, "reason": str(error)}))
     return made, left_out
 

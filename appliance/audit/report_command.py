@@ -89,9 +89,7 @@ def report_command(  # noqa: PLR0913 - each is an option
     chosen, ask = formats_named(formats), Ask(grade or above[0], site or above[1], again)
     edition = _edition(session, source, key, ask)
     if redacted:
-        from appliance.audit.redact import (  # type: ignore[import-not-found,unused-ignore] # noqa: PLC0415
-            redacted_edition,
-        )
+        from appliance.audit.redact import redacted_edition  # noqa: PLC0415 - as above
 
         edition = replace(redacted_edition(edition), verified=edition.verified)
     _write(session, edition, chosen, out)

@@ -214,6 +214,9 @@ def by_grade(edition: Edition) -> tuple[GradeScore, ...]:
     result = edition.result
     newest = {one.grade: (one.score, korean_day(one.taken)) for one in earlier(edition)}
     newest[result.grade] = (result.score, korean_day(result.taken))
+    absent: tuple[int | None, date | None] = (None, None)
     return tuple(
-        GradeScore(grade, *newest.get(grade, (None, None)), now=grade == result.grade) for grade in _GRADES
+        GradeScore(grade, score, day, grade == result.grade)
+        for grade in _GRADES
+        for score, day in (newest.get(grade, absent),)
     )
