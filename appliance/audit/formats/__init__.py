@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.audit.edition import Unavailable
-from appliance.audit.formats import hwpx, oscal, page, xlsx
+from appliance.audit.formats import hwpx, oscal, page, pdf, xlsx
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,7 @@ __all__ = ["FORMATS", "Format", "Unavailable"]
 
 FORMATS = (
     Format("html", "audit.html", page.render),
+    Format("pdf", "audit.pdf", pdf.render),
     Format("xlsx", "audit.xlsx", xlsx.render),
     Format("hwpx", "audit.hwpx", hwpx.render),
     Format("oscal", "oscal.json", oscal.render),
