@@ -7,7 +7,8 @@ program, by id. What this program does not know is left out, and so is every mem
 ::
 
     survives                        ids, titles, areas, expected values, statuses, importance, grades, counts,
-                                    scores, the day, number and digests of the chain of audits
+                                    scores, the day, number and digests of the chain of audits; own
+                                    thresholds with their direction and last day
     replaced by ``LEFT_OUT``        server, system, release, auditing program
     left out                        what was observed and where, remedies, reasons, questions, clauses, notes,
                                     exceptions, attestations, decisions and their people, files, the
@@ -26,9 +27,8 @@ from typing import TYPE_CHECKING
 from appliance.audit.catalogue import Words, both, checks
 from appliance.audit.checklists import guides, items_by_check
 from appliance.audit.edition import Comparison, Edition, Record
-from appliance.audit.outcome import AuditResult, ControlResult, GuideResult, Result, Score, Shown
+from appliance.audit.outcome import AuditResult, ControlResult, GuideResult, Result, Score, Shown, Tailored
 from appliance.audit.site import KOREA, korean_day
-from appliance.audit.words import DIRECTION_WORDS, LABELS
 
 if TYPE_CHECKING:
     from appliance.audit.catalogue import Check, Checklist, Control
@@ -91,6 +91,8 @@ def _day_of(moment: datetime) -> datetime:
 
 def _result(one: Result, grade: Grade) -> Result:
     about = checks().checks[one.id]
+    tailored = _tailored(one, about, grade)
+    limit = tailored.value if tailored else about.limits.get(grade, "")
     return Result(
         id=one.id,
         status=one.status,
@@ -99,23 +101,26 @@ def _result(one: Result, grade: Grade) -> Result:
         area=about.area,
         importance=about.importance,
         observed=_NOTHING,
-        expected=_expected(one, about, grade),
+        expected=about.expected.of(limit=limit, grade=grade),
         where="",
         items=items_by_check(guides()).get(one.id, ()),
         remedy=_NOTHING,
+        tailored=tailored,
     )
 
 
-def _expected(one: Result, about: Check, grade: Grade) -> Words:
-    """Return what was expected; of a threshold of the institution's own nothing but its value."""
+def _tailored(one: Result, about: Check, grade: Grade) -> Tailored | None:
+    """Return an own threshold without its reason and people: what a looser one lets pass stays marked."""
     own = one.tailored
     if own is None or not _LIMIT.fullmatch(own.value):
-        return about.expected.of(limit=about.limits.get(grade, ""), grade=grade)
-    expected = about.expected.of(limit=own.value, grade=grade)
-    label, direction = LABELS["tailored"], DIRECTION_WORDS[own.direction]
-    return Words(
-        ko=f"{expected.ko} ({label.render('ko')}: {direction.render('ko')})",
-        en=f"{expected.en} ({label.render('en')}: {direction.render('en')})",
+        return None
+    return Tailored(
+        value=own.value,
+        default=about.limits.get(grade, ""),
+        direction=own.direction,
+        reason=LEFT_OUT,
+        approver=LEFT_OUT,
+        expires=own.expires,
     )
 
 

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
     import jinja2
 
-    from appliance.audit.catalogue import Item
+    from appliance.audit.catalogue import Item, Words
     from appliance.audit.edition import Edition
-    from appliance.audit.outcome import Shown, Status
+    from appliance.audit.outcome import ControlResult, Shown, Status
     from appliance.text import Language, Text
 
 #: As reports show them: what is right, then the worst first.
@@ -116,7 +116,14 @@ def world(language: Language) -> jinja2.Environment:
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
     found.globals.update(_words_of(language))
-    found.filters.update(day=_day, moment=_moment, grouped=_grouped, by_guide=_by_guide, by_status=_by_status)
+    found.filters.update(
+        day=_day,
+        moment=_moment,
+        grouped=_grouped,
+        by_guide=_by_guide,
+        by_status=_by_status,
+        out_of_scope=_out_of_scope,
+    )
     return found
 
 
@@ -197,6 +204,15 @@ def _by_status(shown: Iterable[Shown]) -> list[tuple[Status, list[Shown]]]:
     for one in shown:
         found.setdefault(one.status, []).append(one)
     return sorted(found.items(), key=lambda one: STATUSES.index(one[0]))
+
+
+def _out_of_scope(controls: Iterable[ControlResult]) -> list[tuple[Words | None, list[ControlResult]]]:
+    """Return controls that do not apply and that no check looks at, by the reason why."""
+    found: dict[Words | None, list[ControlResult]] = {}
+    for one in controls:
+        if one.status == "not-applicable" and not one.evidence:
+            found.setdefault(one.open.reason if one.open else None, []).append(one)
+    return list(found.items())
 
 
 def _source(told: str) -> str:
