@@ -199,7 +199,7 @@ def item_rows(guide: GuideResult, results: Mapping[str, Result], voice: Voice) -
 def _item_row(
     one: ControlResult, areas: Mapping[str, str], results: Mapping[str, Result], voice: Voice
 ) -> Row:
-    shown = [(each, results[each.check]) for each in one.evidence]
+    shown = [(each, results[each.check]) for each in one.evidence if each.check in results]
     to_do = [voice.said(found.remedy) if each.status in _TO_DO else "" for each, found in shown]
     area = areas.get(one.area, one.area)
     cells = {
