@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,11 +17,11 @@ from appliance.audit.formats import FORMATS, Unavailable, hwpx, oscal, xlsx
 from appliance.audit.formats.rows import COLUMNS, SHOWN_ORDER
 from appliance.audit.outcome import STATUSES
 from appliance.audit.words import STATUS_WORDS
-from tests.editions import HEAD, alone, edition, hostile, result, small
+from tests.editions import HEAD, HOST, alone, edition, hostile, result, small
 from tests.unpacked import hwpx_tables, hwpx_text, workbook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from appliance.audit.edition import Edition
     from appliance.audit.outcome import AuditResult, Status
@@ -87,6 +89,21 @@ def own_props(one: dict[str, Any]) -> dict[str, str]:
     return {prop["name"]: prop["value"] for prop in one["props"] if "ns" in prop}
 
 
+WORDS: dict[str, Callable[[Edition], str]] = {
+    "xlsx": lambda made: "\n".join(workbook(xlsx.render(made)).strings),
+    "hwpx": lambda made: hwpx_text(hwpx.render(made)),
+    "oscal": lambda made: "\n".join(_strings(json.loads(oscal.render(made)))),
+}
+
+
+def _strings(found: object) -> Iterator[str]:
+    """Return all words of a JSON document, as a reader of Markdown shows them."""
+    if isinstance(found, str):
+        yield re.sub(r"\\([\\`*\[\]<>])", r"\1", found)
+    for one in found.values() if isinstance(found, dict) else found if isinstance(found, list) else ():
+        yield from _strings(one)
+
+
 READERS: dict[str, Callable[[Edition], Statuses]] = {"xlsx": in_xlsx, "hwpx": in_hwpx, "oscal": in_oscal}
 
 
@@ -145,6 +162,23 @@ def test_a_redacted_edition_says_so_in_its_title(language: Language) -> None:
         assert (word in str(book.rows(book.names[0])[0][0])) == said
         assert (word in hwpx_text(hwpx.render(made))[:400]) == said
         assert (word in json.loads(oscal.render(made))["assessment-results"]["metadata"]["title"]) == said
+
+
+@pytest.mark.parametrize("read", WORDS.values(), ids=WORDS)
+def test_a_redacted_edition_names_neither_server_nor_people(read: Callable[[Edition], str]) -> None:
+    named = (HOST, "Debian", "demo-1.0.0", "정보보안담당관", "보안-2026-17", "우리")
+    whole, cut = read(edition()), read(edition(redacted=True))
+    assert [words for words in named if words not in whole] == []
+    assert [words for words in named if words in cut] == []
+    assert HEAD in cut, "by which the institution finds the whole"
+
+
+@pytest.mark.parametrize("read", WORDS.values(), ids=WORDS)
+def test_what_nobody_vouches_for_says_so(read: Callable[[Edition], str]) -> None:
+    made = edition("en")
+    lost = replace(made, record=None, head=None, verified=False, judged_from=made.record)
+    assert "Nobody vouches for these facts" in read(lost)
+    assert "Nobody vouches for these facts" not in read(made)
 
 
 @pytest.mark.parametrize("render", [xlsx.render, hwpx.render, oscal.render])

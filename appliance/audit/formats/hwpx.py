@@ -12,6 +12,7 @@ from datetime import timezone
 from typing import TYPE_CHECKING, Any
 
 from appliance.audit.formats.hwpx_body import MARGIN_MM, Body, Cell, Styles
+from appliance.audit.formats.page import closed
 from appliance.audit.formats.rows import (
     CHANGE_COLUMNS,
     COLUMNS,
@@ -26,7 +27,7 @@ from appliance.audit.formats.rows import (
     trend_rows,
     urgent_rows,
 )
-from appliance.audit.formats.voice import NOTHING, Voice, about, graded, limits, needs, share, title
+from appliance.audit.formats.voice import NOTHING, Voice, about, graded, limits, needs, share, title, warnings
 from appliance.text import printable
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def render(edition: Edition) -> bytes:
     except ImportError as error:
         raise needs(_PACKAGE) from error
 
+    edition = closed(edition)
     voice = Voice(edition.language)
     document = HwpxDocument.new()
     body = Body(_styles(document))
@@ -137,7 +139,8 @@ def _packed(parts: Mapping[str, bytes]) -> bytes:
 
 def _write(body: Body, edition: Edition, voice: Voice) -> None:
     body.paragraph(title(edition, voice), "title", "centre")
-    body.paragraph(graded(edition, voice), "grade", "centre")
+    for mark in (graded(edition, voice), *warnings(edition, voice)):
+        body.paragraph(mark, "grade", "centre")
     body.paragraph(voice.label("subtitle"), "small", "centre")
     body.table(
         (3, 13),

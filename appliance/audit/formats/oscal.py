@@ -15,7 +15,8 @@ import msgspec
 
 from appliance.audit.formats.oscal_frame import frame_of
 from appliance.audit.formats.oscal_items import findings, observations, risks
-from appliance.audit.formats.voice import NOTHING, Voice, graded, limits, title
+from appliance.audit.formats.page import closed
+from appliance.audit.formats.voice import NOTHING, Voice, graded, limits, title, warnings
 from appliance.audit.outcome import STATUSES
 from appliance.text import text
 
@@ -33,7 +34,7 @@ _Object = dict[str, Any]
 
 def render(edition: Edition) -> bytes:
     """Return assessment results as JSON."""
-    frame = frame_of(edition, Voice(edition.language))
+    frame = frame_of(closed(edition), Voice(edition.language))
     document = {
         "uuid": frame.id("document", edition.language),
         "metadata": _metadata(frame),
@@ -50,15 +51,16 @@ def render(edition: Edition) -> bytes:
 def _metadata(frame: Frame) -> _Object:
     edition, result = frame.edition, frame.edition.result
     marking = {"name": "marking", "value": frame.line(graded(edition, frame.voice))}
-    redacted = "yes" if edition.redacted else "no"
-    own = [("report-grade", result.report_grade), ("language", edition.language), ("redacted", redacted)]
+    redacted, sealed = ("yes" if told else "no" for told in (edition.redacted, edition.verified))
+    own = [("report-grade", result.report_grade), ("language", edition.language)]
+    own += [("redacted", redacted), ("facts-sealed", sealed)]
     return {
         "title": frame.told(title(edition, frame.voice)),
         "last-modified": frame.taken,
         "version": frame.taken,
         "oscal-version": OSCAL_VERSION,
         "props": [marking, *frame.props(own)],
-        "remarks": "\n\n".join(frame.told(one) for one in limits(frame.voice)),
+        "remarks": "\n\n".join(map(frame.told, (*warnings(edition, frame.voice), *limits(frame.voice)))),
         **_parties(frame),
     }
 
@@ -113,6 +115,8 @@ def _result(frame: Frame) -> _Object:
 def _result_props(frame: Frame) -> list[_Object]:
     edition, result = frame.edition, frame.edition.result
     pairs: list[tuple[str, str | None]] = [("grade", result.grade), ("head", edition.head)]
+    if edition.judged_from is not None:
+        pairs += [("judged-from", str(edition.judged_from.number))]
     if edition.record is not None:
         pairs += [("number", str(edition.record.number)), ("previous", edition.record.previous)]
     pairs += [("score", None if result.score is None else str(result.score))]

@@ -197,10 +197,11 @@ def findings(frame: Frame) -> Iterator[_Object]:
 
 def _finding(frame: Frame, guide: GuideResult, one: ControlResult, results: dict[str, Result]) -> _Object:
     reference = f"{guide.guide}/{one.id}"
-    seen = [frame.id("observation", each.check) for each in one.evidence]
-    seen += [frame.id("answer", each.check) for each in one.evidence if results[each.check].attestation]
+    checks = [results[each.check] for each in one.evidence if each.check in results]
+    seen = [frame.id("observation", each.id) for each in checks]
+    seen += [frame.id("answer", each.id) for each in checks if each.attestation is not None]
     seen += [frame.id("answer", reference)] if one.attestation is not None else []
-    at_risk = [frame.id("risk", each.check) for each in one.evidence if results[each.check].status in _RISKY]
+    at_risk = [frame.id("risk", each.id) for each in checks if each.status in _RISKY]
     at_risk += [frame.id("risk", reference)] if _has_own_risk(one) else []
     found = {
         "uuid": frame.id("finding", reference),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from appliance.audit.formats.voice import NOTHING, SAYINGS, share, when
+from appliance.audit.formats.voice import NOTHING, share, when
 from appliance.audit.words import (
     ANSWER_WORDS,
     ANSWERED_WORDS,
@@ -47,7 +47,7 @@ _TO_DO = frozenset({"fail", "unknown", "manual", "exception"})
 COLUMNS: dict[str, Text] = {
     "id": text("No."),
     "area": text("Class and area"),
-    "title": text("Item"),
+    "title": LABELS["item"],
     "weight": text("Importance or grades"),
     "status": text("Result"),
     "observed": text("State (observed)"),
@@ -63,15 +63,15 @@ DECISION_COLUMNS: dict[str, Text] = {
     for name in ("decision", "applies_to", "standing", "until", "by", "reason", "ticket", "used_for")
 }
 TREND_COLUMNS: dict[str, Text] = {
-    "number": SAYINGS["number"],
+    "number": LABELS["number"],
     "taken": LABELS["taken"],
     "release": LABELS["release"],
     "score": LABELS["score"],
 } | {status: STATUS_WORDS[status] for status in SHOWN_ORDER}
 CHANGE_COLUMNS: dict[str, Text] = {
     "id": COLUMNS["id"],
-    "before": text("Before"),
-    "after": text("Now"),
+    "before": LABELS["before"],
+    "after": LABELS["after"],
     "title": COLUMNS["title"],
 }
 
@@ -199,7 +199,7 @@ def item_rows(guide: GuideResult, results: Mapping[str, Result], voice: Voice) -
 def _item_row(
     one: ControlResult, areas: Mapping[str, str], results: Mapping[str, Result], voice: Voice
 ) -> Row:
-    shown = [(each, results[each.check]) for each in one.evidence]
+    shown = [(each, results[each.check]) for each in one.evidence if each.check in results]
     to_do = [voice.said(found.remedy) if each.status in _TO_DO else "" for each, found in shown]
     area = areas.get(one.area, one.area)
     cells = {

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 NOTHING = "-"
 #: What only documents say.
 SAYINGS: dict[str, Text] = {
-    "redacted": text("redacted edition, for taking out"),
-    "head": text("Head of the chain of audits (SHA-256)"),
-    "number": text("Number of the audit"),
-    "no_chain": text("in no chain: judged elsewhere than on the server"),
     "summary": text("Summary"),
     "counts": text("How many checks"),
     "trend": text("Audits before, and this one"),
@@ -69,7 +65,7 @@ def needs(package: str) -> Unavailable:
 def title(edition: Edition, voice: Voice) -> str:
     """Return what the document is called; a redacted one says so."""
     name = voice.label("title")
-    return f"{name} ({voice.saying('redacted')})" if edition.redacted else name
+    return f"{name} ({voice.label('redacted')})" if edition.redacted else name
 
 
 def graded(edition: Edition, voice: Voice) -> str:
@@ -89,10 +85,26 @@ def about(edition: Edition, voice: Voice) -> list[tuple[str, str]]:
         (voice.label("grade"), f"{result.grade} {voice.of(GRADE_WORDS[result.grade])}"),
         (voice.label("taken"), when(result.taken, edition)),
         (voice.label("appliance"), f"appliance {result.appliance}"),
-        (voice.saying("number"), str(record.number) if record else voice.saying("no_chain")),
-        (voice.saying("head"), edition.head or NOTHING),
+        (voice.label("number"), str(record.number) if record else _no_chain(edition, voice)),
+        (voice.label("head"), edition.head or NOTHING),
     ]
     return [(label, printable(value)) for label, value in rows]
+
+
+def _no_chain(edition: Edition, voice: Voice) -> str:
+    told = voice.label("no_chain")
+    if edition.judged_from is None:
+        return told
+    return f"{told}. {voice.label('judged_from')} {edition.judged_from.number}"
+
+
+def warnings(edition: Edition, voice: Voice) -> list[str]:
+    """Return what must stand beside the title: who vouches for it, and what was left out."""
+    told = [] if edition.verified else [voice.label("unverified")]
+    return [
+        *told,
+        *([voice.label("redacted_note"), voice.label("redacted_grade")] if edition.redacted else []),
+    ]
 
 
 def when(moment: datetime, edition: Edition) -> str:

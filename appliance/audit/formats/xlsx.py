@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from appliance.audit.formats.page import closed
 from appliance.audit.formats.rows import (
     CHANGE_COLUMNS,
     COLUMNS,
@@ -23,7 +24,7 @@ from appliance.audit.formats.rows import (
     trend_rows,
     urgent_rows,
 )
-from appliance.audit.formats.voice import NOTHING, Voice, about, graded, limits, needs, title, when
+from appliance.audit.formats.voice import NOTHING, Voice, about, graded, limits, needs, title, warnings, when
 from appliance.audit.formats.workbook import Book
 from appliance.text import printable
 
@@ -72,6 +73,7 @@ def render(edition: Edition) -> bytes:
     except ImportError as error:
         raise needs(_PACKAGE) from error
 
+    edition = closed(edition)
     voice, content = Voice(edition.language), io.BytesIO()
     options = {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False}
     book = Book(xlsxwriter.Workbook(content, options), edition, voice)
@@ -90,7 +92,8 @@ def render(edition: Edition) -> bytes:
 def _write_summary(sheet: Sheet, edition: Edition, voice: Voice) -> None:
     sheet.widths(_SUMMARY_WIDTHS)
     sheet.line(title(edition, voice), style="title")
-    sheet.line(graded(edition, voice), style="grade")
+    for mark in (graded(edition, voice), *warnings(edition, voice)):
+        sheet.line(mark, style="grade")
     sheet.line(voice.label("subtitle"), style="small")
     for label, value in about(edition, voice):
         sheet.beside([label], "head")
