@@ -149,7 +149,9 @@ def settle_guest(guest: ClosedServer) -> None:
     guest.exec("systemctl", "start", "auditd")
     guest.exec("systemctl", "reset-failed")
     # Slow once: nothing is in memory yet, and an emulated processor may need longer than systemctl waits.
-    guest.exec("sh", "-c", "for i in 1 2 3 4 5; do systemctl list-unit-files > /dev/null && exit; done; exit 1")
+    guest.exec(
+        "sh", "-c", "for i in 1 2 3 4 5; do systemctl list-unit-files > /dev/null && exit; done; exit 1"
+    )
 
 
 def add_packages(server: ClosedServer, names: tuple[str, ...]) -> None:
