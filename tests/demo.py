@@ -153,7 +153,8 @@ class OnSite:
         self.type("appliance", "--lang", "ko", "audit", "integrity", allowed=(0, 3))
         self.type("appliance", "--lang", "ko", "audit", "--grade", "S", allowed=(0, 3))
         folder = max(self._server.exec("ls", REPORTS).stdout.split())  # named by time
-        for name in ("audit.html", "audit.json"):
+        self.type("appliance", "--lang", "ko", "audit", "verify")
+        for name in self._server.exec("ls", f"{REPORTS}/{folder}").stdout.split():
             self._server.copy_out(f"{REPORTS}/{folder}/{name}", out / name)
 
 
