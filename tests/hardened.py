@@ -35,7 +35,8 @@ RELEASE = Change(
         (
             MANIFEST,
             r"(?m)^playbooks:\n  roles: \[api, remedy\]\n",
-            f"packages: [{', '.join(PACKAGES)}]\n\nplaybooks:\n  roles: [host, firewall, api, gateway, remedy]\n",
+            f"packages: [{', '.join(PACKAGES)}]\n\n"
+            "playbooks:\n  roles: [host, firewall, api, gateway, remedy]\n",
         ),
     ),
 )
