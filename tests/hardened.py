@@ -35,8 +35,10 @@ RELEASE = Change(
         (
             MANIFEST,
             r"(?m)^playbooks:\n  roles: \[api, remedy\]\n",
-            f"packages: [{', '.join(PACKAGES)}]\n\n"
-            "playbooks:\n  roles: [host, firewall, api, gateway, remedy]\n",
+            (
+                f"packages: [{', '.join(PACKAGES)}]\n\n"
+                "playbooks:\n  roles: [host, firewall, api, gateway, remedy]\n"
+            ),
         ),
     ),
 )
