@@ -6,11 +6,13 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from appliance.text import text
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from appliance.chunks import Progress
-    from appliance.text import Event
+    from appliance.text import Event, Text
 
 
 @contextmanager
@@ -71,3 +73,8 @@ def seldom(say: Callable[[Event], None]) -> Callable[[Event], None]:
             say(event)
 
     return step
+
+
+def read_from_medium(percent: int) -> Text:
+    """Say how far a bundle is read."""
+    return text("read {percent} % from the medium", percent=percent)

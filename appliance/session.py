@@ -17,7 +17,7 @@ from appliance.intake import import_bundle
 from appliance.media import open_carrier
 from appliance.operation import Operator
 from appliance.preflight import examine, written_bytes
-from appliance.progress import bar_of_progress, lines_of_progress, moving_line, seldom
+from appliance.progress import bar_of_progress, lines_of_progress, moving_line, read_from_medium, seldom
 from appliance.roots import follow_roots
 from appliance.site import read_site
 from appliance.standing import (
@@ -62,10 +62,6 @@ def _no_copy(path: Path, wanted: Release, seen: Release) -> BadInput:
         seen=seen.id,
         remedy=text("give --repair another copy of the very same bundle"),
     )
-
-
-def _read_from_medium(percent: int) -> Text:
-    return text("read {percent} % from the medium", percent=percent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +376,7 @@ class Session:
 
     @contextmanager
     def progress(
-        self, what: Text, words: Callable[[int], Text] = _read_from_medium
+        self, what: Text, words: Callable[[int], Text] = read_from_medium
     ) -> Iterator[Callable[[Progress], None]]:
         """Show how far long work is: a bar on a terminal, ten lines elsewhere."""
         if not self.is_watched:
