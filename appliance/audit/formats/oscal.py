@@ -52,7 +52,7 @@ def _metadata(frame: Frame) -> _Object:
     edition, result = frame.edition, frame.edition.result
     marking = {"name": "marking", "value": frame.line(graded(edition, frame.voice))}
     redacted, sealed = ("yes" if told else "no" for told in (edition.redacted, edition.verified))
-    own = [("report-grade", result.report_grade), ("language", edition.language)]
+    own: list[tuple[str, str]] = [("report-grade", result.report_grade), ("language", edition.language)]
     own += [("redacted", redacted), ("facts-sealed", sealed)]
     return {
         "title": frame.told(title(edition, frame.voice)),
