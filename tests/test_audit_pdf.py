@@ -45,7 +45,9 @@ def reader(content: bytes) -> PdfReader:
 
 
 def texts(content: bytes) -> list[str]:
-    return [one.extract_text() for one in reader(content).pages]
+    """Return the words of each page, as poppler finds them; pypdf cannot read the encoding of such fonts."""
+    asked = subprocess.run(["pdftotext", "-raw", "-", "-"], input=content, capture_output=True, check=True)
+    return asked.stdout.decode().split("\f")[:-1]
 
 
 def squeezed(told: str) -> str:
@@ -72,7 +74,8 @@ def test_it_says_all_that_the_page_says(language: Language) -> None:
         for words in (one.title, one.expected):
             assert str(escape(getattr(words, language))) in told
     for guide in result.guides:
-        assert all(f"<b>{one.id}</b> {escape(one.title)}" in told for one in guide.controls if one.applies)
+        titles = {one.id: escape(one.title.replace("･", "·")) for one in guide.controls if one.applies}
+        assert all(f"<b>{name}</b> {title}" in told for name, title in titles.items())
 
 
 def test_korean_words_stay_whole_and_can_be_found() -> None:
@@ -154,7 +157,7 @@ def test_words_can_be_selected_and_the_outline_leads_to_them() -> None:
         assert squeezed(one.title.ko) in told, one.id
         assert squeezed(one.observed.ko) in told, one.id
     names = outline(reader(made()).outline)
-    assert {"전체 점검 결과 219 · 확인 시각"} <= {name[:17] for name in names} or names
+    assert any(name.startswith("전체 점검 결과 219 ") for name in names), names
     assert any(name.startswith("N2SF 1.0") for name in names)
 
 
@@ -178,8 +181,10 @@ def test_the_same_edition_gives_the_same_bytes() -> None:
 
 @pytest.mark.real
 @set_in_type
-def test_no_letter_is_a_box() -> None:
-    """Every font in it is there with its letters, and Hangul is set in one that has Hangul."""
+def test_no_letter_is_a_box(caplog: pytest.LogCaptureFixture) -> None:
+    """Hangul is set in a font that has it, and there is no sign that no font has."""
+    pdf.render(audited.edition())
+    assert not [words for words in caplog.messages if "notdef" in words]
     fonts = {
         str(font.get_object()["/BaseFont"])
         for one in reader(made()).pages
@@ -195,7 +200,7 @@ def test_no_letter_is_a_box() -> None:
     "form", ["<img src='{}'>", "<link rel=stylesheet href='{}'>", "<p style='background:url({})'>"]
 )
 def test_nothing_is_fetched_while_it_is_made(form: str, place: str) -> None:
-    with pytest.raises(Exception, match="Error fetching"):
+    with pytest.raises(RuntimeError, match="Error fetching"):
         pdf.typeset(f"<html><body>{form.format(place)}</body></html>")
 
 

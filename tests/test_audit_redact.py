@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import zipfile
 from dataclasses import replace
 from functools import cache
@@ -155,8 +156,8 @@ def words_of(name: str, made: bytes) -> str:
     """Return all that a file of some format says."""
     if name.endswith(".pdf"):
         reader = PdfReader(io.BytesIO(made))
-        pages = "".join(one.extract_text() for one in reader.pages)
-        return f"{pages}{reader.metadata}{reader.outline}"
+        asked = subprocess.run(["pdftotext", "-", "-"], input=made, capture_output=True, check=True)
+        return f"{asked.stdout.decode()}{reader.metadata}{reader.outline}"
     if made[:2] == b"PK":
         with zipfile.ZipFile(io.BytesIO(made)) as archive:
             return "".join(archive.read(one).decode("utf-8", "replace") for one in archive.namelist())

@@ -38,6 +38,8 @@ _WITHIN_A_WORD = re.compile(r"(?<=[가-힣A-Za-z0-9)%'])(?=[가-힣])|(?<=[가-�
 #: What stands in tags, and headings, whose words also go into the outline, stays as it is.
 _UNTOUCHED = re.compile(r"(<h[1-4][^>]*>.*?</h[1-4]>|<[^>]*>)", re.DOTALL)
 _WORD_JOINER = "\u2060"
+#: Signs that guides write and Korean fonts lack, and what stands for them.
+_SIGNS = str.maketrans({"\uff65": "\u00b7"})
 
 
 def render(edition: Edition) -> bytes:
@@ -52,12 +54,15 @@ def typeset(told: str) -> bytes:
     Meanwhile nobody looks for cycles among its million objects, which would be a fifth of the time.
     """
     from weasyprint import HTML  # noqa: PLC0415 - heavy, and only the controller environment has it
-    from weasyprint.urls import URLFetcher  # noqa: PLC0415 - as above
+    from weasyprint.urls import FatalURLFetchingError, URLFetcher  # noqa: PLC0415 - as above
 
     fetcher = URLFetcher(allowed_protocols=(), fail_on_errors=True)
     identifier = hashlib.sha256(told.encode()).hexdigest()[:32].encode()
-    with _no_collection():
-        made: bytes = HTML(string=told, url_fetcher=fetcher).write_pdf(pdf_identifier=identifier)
+    try:
+        with _no_collection():
+            made: bytes = HTML(string=told, url_fetcher=fetcher).write_pdf(pdf_identifier=identifier)
+    except FatalURLFetchingError as error:  # which is no Exception
+        raise RuntimeError(str(error)) from error
     return made
 
 
@@ -76,7 +81,8 @@ def paper(edition: Edition) -> str:
     """Return what is set in type: the same words as the page's, laid out for A4."""
     style = page.data("brand.css") + page.page_rule(edition) + page.data("paper.css")
     template = page.world(edition.language).get_template("paper.html.j2")
-    head, body, rest = template.render(**page.content(edition), style=style).partition("<body>")
+    told = template.render(**page.content(edition), style=style).translate(_SIGNS)
+    head, body, rest = told.partition("<body>")
     parts = _UNTOUCHED.split(rest)
     parts[::2] = [_WITHIN_A_WORD.sub(_WORD_JOINER, part) for part in parts[::2]]
     return head + body + "".join(parts)
