@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -312,12 +311,10 @@ def test_help_loads_none_of_the_heavy_parts() -> None:
         "heavy = {'jsonschema', 'huggingface_hub', 'cryptography', 'tuf', 'detect_secrets', 'packaging'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=BUILD.parent
     )
     assert done.stdout.splitlines()[-1] == "[]"
-    assert time.monotonic() - started < 10  # a machine under load; what keeps it fast is asserted above
 
 
 def test_a_file_where_a_folder_must_be_is_named(fresh: Shop) -> None:

@@ -473,6 +473,7 @@ def _play(held: Custody, turn: Turn) -> None:
         throw_away(held.folder)
 
 
+@pytest.mark.real
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(turns)
 def test_any_rotations_make_a_chain_that_every_server_follows_and_no_others(plan: Sequence[Turn]) -> None:

@@ -336,6 +336,7 @@ def test_a_rename_before_its_sync_is_seen(traced: tuple[Path, list[str]]) -> Non
             assert any("before its content" in fault for fault in faults(earlier, root)), line
 
 
+@pytest.mark.real
 def test_a_large_blob_is_made_durable_as_it_grows(tmp_path: Path) -> None:
     # What a power cut takes back of it is bounded: synced every 32 MiB, and its name with the first of them.
     content = b"".join(number.to_bytes(2) * 2**19 for number in range(80))

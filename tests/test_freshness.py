@@ -596,7 +596,7 @@ class Years(RuleBasedStateMachine):
             assert (trust.floor.counter if trust.floor else 0) == self.state.counter
 
 
-TestYears = Years.TestCase
+TestYears = pytest.mark.real(Years.TestCase)  # years of releases: ten seconds
 TestYears.settings = settings(
     max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )

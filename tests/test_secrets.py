@@ -156,6 +156,7 @@ def test_binary_files_are_judged_by_name_only() -> None:
     assert list(find_secrets(Content("weights/model.pem", b"\0")))
 
 
+@pytest.mark.real
 def test_our_own_playbooks_and_code_pass() -> None:
     checked = check(PROJECT / "manifests" / "minimal.yaml")
     files = [

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from tests.fuzz.targets import TARGETS, edits, seeds, world
 
+pytestmark = pytest.mark.real  # no program, but thousands of examples
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
