@@ -116,8 +116,10 @@ def result(grade: Grade = "S") -> AuditResult:
     return audit(facts(), grade, rules())
 
 
-def record(number: int, taken: datetime, score: int, grade: Grade = "S", **counts: int) -> Record:
-    given: dict[Status, int] = {one: counts.get(one.replace("-", "_"), 0) for one in result().counts}
+def record(
+    number: int, taken: datetime, score: int, grade: Grade = "S", counts: dict[Status, int] | None = None
+) -> Record:
+    given: dict[Status, int] = counts or {}
     return Record(
         format=1,
         number=number,
@@ -126,7 +128,7 @@ def record(number: int, taken: datetime, score: int, grade: Grade = "S", **count
         host="ai-server-01",
         release="demo-1.0.0",
         grade=grade,
-        report_grade=max(grade, "S", key="OSC".index),  # type: ignore[arg-type]
+        report_grade=max(grade, "S", key="OSC".index),
         score=score,
         counts=given,
         facts=sha256_hex(b"facts %d" % number),
@@ -146,11 +148,11 @@ def edition(language: Language = "ko", *, redacted: bool = False) -> Edition:
             now - timedelta(days=30 * (len(scores) + 1 - number)),
             score,
             "C" if number == 5 else "S",
-            **{"pass": 100 + 8 * number, "fail": 40 - 3 * number, "unknown": 3, "manual": 6},
+            {"pass": 100 + 8 * number, "fail": 40 - 3 * number, "unknown": 3, "manual": 6},
         )
         for number, score in enumerate(scores, 1)
     )
-    own = record(12, now, result().score or 0, **{k.replace("-", "_"): v for k, v in result().counts.items()})
+    own = record(12, now, result().score or 0, counts=result().counts)
     return Edition(
         result=result(),
         language=language,

@@ -214,6 +214,9 @@ def by_grade(edition: Edition) -> tuple[GradeScore, ...]:
     result = edition.result
     newest = {one.grade: (one.score, korean_day(one.taken)) for one in earlier(edition)}
     newest[result.grade] = (result.score, korean_day(result.taken))
-    return tuple(
-        GradeScore(grade, *newest.get(grade, (None, None)), now=grade == result.grade) for grade in _GRADES
-    )
+    return tuple(_grade_score(grade, newest.get(grade), result.grade) for grade in _GRADES)
+
+
+def _grade_score(grade: Grade, found: tuple[int | None, date] | None, now: Grade) -> GradeScore:
+    score, day = found or (None, None)
+    return GradeScore(grade, score, day, now=grade == now)
