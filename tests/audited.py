@@ -116,8 +116,10 @@ def result(grade: Grade = "S") -> AuditResult:
     return audit(facts(), grade, rules())
 
 
-def record(number: int, taken: datetime, score: int, grade: Grade = "S", **counts: int) -> Record:
-    given: dict[Status, int] = {one: counts.get(one.replace("-", "_"), 0) for one in result().counts}
+def record(
+    number: int, taken: datetime, score: int, grade: Grade = "S", counts: dict[Status, int] | None = None
+) -> Record:
+    given: dict[Status, int] = counts or {}
     return Record(
         format=1,
         number=number,
@@ -146,7 +148,7 @@ def edition(language: Language = "ko", *, redacted: bool = False) -> Edition:
             now - timedelta(days=30 * (len(scores) + 1 - number)),
             score,
             "C" if number == 5 else "S",
-            **{"pass": 100 + 8 * number, "fail": 40 - 3 * number, "unknown": 3, "manual": 6},
+            {"pass": 100 + 8 * number, "fail": 40 - 3 * number, "unknown": 3, "manual": 6},
         )
         for number, score in enumerate(scores, 1)
     )

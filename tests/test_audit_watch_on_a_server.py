@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.server, pytest.mark.network, pytest.mark.timeout(900)]
 
 MANIFEST = "manifests/minimal.yaml"
-RELEASE = Change("1.0.0", 1, ((MANIFEST, r"roles: \[api\]", "roles: [api, watch]"),))
+RELEASE = Change("1.0.0", 1, ((MANIFEST, r"roles: \[api, remedy\]", "roles: [api, remedy, watch]"),))
 AUDITS, METRICS = "/var/log/banip/audit", "/var/lib/banip-metrics"
 RECORD = "/var/lib/banip/state/integrity"
 UNITS = {"banip-audit.service", "banip-audit.timer", "banip-integrity.service", "banip-integrity.timer"}

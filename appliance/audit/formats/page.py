@@ -136,8 +136,8 @@ def page_rule(edition: Edition) -> str:
     name += [_say(LABELS, language, "redacted")] if edition.redacted else []
     mark = [f"{_say(LABELS, language, 'taken')} {_day(result.taken)}"]
     if edition.record and edition.head:
-        mark.append(f"{_say(LABELS, language, 'number')} {edition.record.number}")
-        mark.append(f"{_say(LABELS, language, 'head')} {_grouped(edition.head[: 3 * _GROUP])} ...")
+        head = _grouped(edition.head[: 4 * _GROUP])
+        mark.append(f"{_say(LABELS, language, 'number')} {edition.record.number}: SHA-256 {head} ...")
     corners = {"top-left": " · ".join(name), "top-right": grade, "bottom-left": " · ".join(mark)}
     boxes = "".join(f"@{corner} {{ content: {_css_string(words)}; }}" for corner, words in corners.items())
     return f'@page {{ {boxes} @bottom-right {{ content: counter(page) " / " counter(pages); }} }}\n'
