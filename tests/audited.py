@@ -152,8 +152,7 @@ def edition(language: Language = "ko", *, redacted: bool = False) -> Edition:
         )
         for number, score in enumerate(scores, 1)
     )
-    counts = {name.replace("-", "_"): count for name, count in result().counts.items()}
-    own = record(12, now, result().score or 0, "S", **counts)
+    own = record(12, now, result().score or 0, "S", result().counts)
     return Edition(
         result=result(),
         language=language,
