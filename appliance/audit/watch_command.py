@@ -86,7 +86,7 @@ def watch_command(session: Session, metrics: Path | None) -> None:
       appliance audit watch --metrics /var/lib/banip-metrics
     """
     from appliance.audit.options import rules_of  # noqa: PLC0415 - --help starts without any of it
-    from appliance.audit.report import Wish  # noqa: PLC0415 - as above
+    from appliance.audit.report import Wish, formats_named  # noqa: PLC0415 - as above
     from appliance.audit.round import perform  # noqa: PLC0415 - as above
     from appliance.audit.watch import (  # noqa: PLC0415 - as above
         AUDIT_METRICS,
@@ -96,7 +96,9 @@ def watch_command(session: Session, metrics: Path | None) -> None:
     )
 
     _wait(session.server.state)
-    facts, result, written = perform(session, None, rules_of(None), Wish(session.language))
+    # Of the other formats `audit report` makes any that is asked for; a PDF takes more time than the audit.
+    wish = Wish(session.language, formats_named(("html",)))
+    facts, result, written = perform(session, None, rules_of(None), wish)
     compared = written.history.comparison
     found = worse(compared.changes if compared else ())
     if metrics is not None:
