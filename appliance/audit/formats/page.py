@@ -91,7 +91,7 @@ def content(edition: Edition) -> dict[str, Any]:
         "turns_most": summary.TURNS_MOST,
         "urgent": summary.urgent(result),
         "asked": sum(one.applies for guide in result.guides for one in guide.controls),
-        "titles": {one.id: getattr(one.title, edition.language) for one in result.results},
+        "titles": {name: getattr(one.title, edition.language) for name, one in checks().checks.items()},
         "answers": ANSWERED,
         "areas": checks().areas,
         "statuses": STATUSES,
