@@ -164,7 +164,7 @@ LABELS: dict[str, Text] = {
         "(procedures, people, rooms, the network outside) are not in it."
     ),
     "limit_root": text(
-        "Whoever is root on this server could forge it. Compare the operation log's last value with an "
+        "Whoever is root on this server could forge it. Compare the head of the chain with the one on an "
         "earlier paper copy."
     ),
     "limit_crypto": text(
