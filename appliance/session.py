@@ -28,7 +28,7 @@ from appliance.standing import (
     require_consent,
     would_replace,
 )
-from appliance.text import Event, text
+from appliance.text import Event, spelled, text
 from appliance.verify import verify
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Session:
 
     def tell(self, value: object) -> None:
         """Write one JSON line."""
-        self.write(msgspec.json.encode(value).decode())
+        self.write(msgspec.json.encode(spelled(msgspec.to_builtins(value))).decode())
 
     def result(self, words: Text, facts: object) -> None:
         """Show how the call ended."""
@@ -123,10 +123,7 @@ class Session:
     # --- Trust -----------------------------------------------------------------------------------------
 
     def standing(self) -> Standing:
-        """Return what this server goes by; release folders are judged once a command.
-
-        On first contact that is what ``appliance.pyz`` brought, whose digest a person compared.
-        """
+        """Return what this server goes by: on first contact what ``appliance.pyz`` brought; judged once."""
         if self._standing is None:
             self._standing = read_standing(self.server, self.first_contact)
         return self._standing

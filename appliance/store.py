@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ class Store:
         """Tell by type, mode and size whether the blob is here; its content is ``check``'s matter."""
         try:
             found = os.lstat(self.path(blob.sha256))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         return found.st_mode == stat.S_IFREG | BLOB_MODE and found.st_size == blob.size_bytes
 
@@ -239,6 +240,8 @@ class Store:
     def remove(self, names: Iterable[str]) -> None:
         """Remove blobs by their names, and whatever runs have left that did not come to their end."""
         for path in (*map(self.path, names), *self.parts()):
+            if path.is_dir() and not path.is_symlink():  # nothing of ours: it was put in a blob's place
+                shutil.rmtree(path)
             path.unlink(missing_ok=True)
         for folder in (self._blobs, self._incoming):
             if folder.is_dir():

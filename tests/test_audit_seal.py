@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.audit.edition import History
-from appliance.audit.facts import AuditFacts
+from appliance.audit.facts import AuditFacts, facts_from_bytes
 from appliance.audit.formats import FORMATS, Format, Unavailable
 from appliance.audit.outcome import AuditResult
 from appliance.audit.report import Wish, formats_named, pretty, write_audit
@@ -445,3 +445,16 @@ def test_the_lines_of_the_document_stop_at_another_key(tmp_path: Path, two: tupl
 def test_what_is_changed_is_a_banip_error_with_an_exit_code() -> None:
     assert issubclass(Tampered, BanipError)
     assert (Tampered.exit_code, Untrusted.exit_code) == (11, 10)
+
+
+@pytest.mark.parametrize("taken", ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z", "2026-01-01T00:00:00"])
+def test_facts_of_a_time_that_no_clock_shows_are_bad_input(taken: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        facts_from_bytes(json.dumps({"taken": taken}).encode(), "facts.json")
+    assert "$.taken" in str(caught.value.where)
+
+
+def test_a_facts_file_that_is_a_pipe_is_bad_input_and_waits_for_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "facts.json")
+    done = python("-m", "appliance", "--root", tmp_path / "root", "audit", "report", tmp_path / "facts.json")
+    assert done.returncode == 2, done.stderr

@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from appliance.audit.options import FORMATS, GRADE, SITE, grade_of, rules_of
-from appliance.errors import BadInput
+from appliance.errors import BadInput, Tampered
 from appliance.text import Event, text
 
 if TYPE_CHECKING:
@@ -123,8 +123,12 @@ def _edition(session: Session, source: Path, key: Path | None, ask: Ask) -> Edit
             where=source,
             remedy=text("give the audit's whole folder"),
         )
+    from appliance.audit.seal import plain_bytes  # noqa: PLC0415 - as above
+
     try:
-        facts = facts_from_bytes(source.read_bytes(), source)
+        facts = facts_from_bytes(plain_bytes(source), source)
+    except Tampered as error:  # no plain file, or too large a one: nothing was sealed that could be changed
+        raise BadInput(text("this is not a facts file of an audit"), where=source, seen=error.seen) from error
     except OSError as error:
         raise BadInput(text("the file cannot be read"), where=source, seen=error.strerror) from error
     session.say(Event("unverified", text("nobody vouches for these facts: the report says so")))
