@@ -109,9 +109,10 @@ def scanned(server: ClosedServer, home: Path) -> Report:
 
 def lend(server: NspawnServer, settled: Snapshot) -> None:
     """Give a bare server the audit's own programs, and nothing else."""
+    server.exec("mkdir", "-p", "/var/lib/banip")
     for name in ("envs", "releases"):
         server.copy_in(settled.var / "lib/banip" / name, f"/var/lib/banip/{name}")
-    server.exec("sh", "-ec", "ln -s releases/* /var/lib/banip/current")
+    server.exec("sh", "-ec", "cd /var/lib/banip; ln -s releases/* current")
 
 
 @dataclass(frozen=True, slots=True)
