@@ -100,6 +100,8 @@ def show_usage(error: click.ClickException, language: Language, *, as_json: bool
     if as_json:
         wrong = BadInput(text("the command line is wrong: {reason}", reason=error.format_message()))
         show_error(wrong, language, as_json=True)
+    elif isinstance(error, click.exceptions.NoArgsIsHelpError):  # its message is our own help
+        click.echo(error.format_message(), err=True)
     else:
         said = io.StringIO()
         error.show(said)

@@ -398,3 +398,10 @@ def test_a_folder_in_a_blob_s_place_is_pruned(site: Site) -> None:
     done = run(site, "store", "prune", "--yes")
     assert done.returncode == 0, done.stderr
     assert list(folder.iterdir()) == []
+
+
+def test_without_a_command_the_help_has_lines() -> None:
+    done = python("-m", "appliance")
+    assert done.returncode == 2
+    assert "\\n" not in done.stderr
+    assert len(done.stderr.splitlines()) > 10

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 from appliance.audit.facts import AuditFacts, Fact
 from appliance.audit.integrity import DAYS, Recorded, Records
 from appliance.audit.reading import (
@@ -34,6 +36,7 @@ from appliance.audit.reading import (
 from appliance.audit.reading.probe import Unreadable, fact, lines
 from appliance.errors import BanipError
 from appliance.remedies import own_files
+from appliance.text import spelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,12 +136,14 @@ def collect(
         read = [one for lane in lanes for one in lane.result()]
     for name, _, seconds in read:
         progress(name, seconds)
-    return AuditFacts(
+    facts = AuditFacts(
         taken=subject.server.clock.now().astimezone(timezone.utc),
         appliance=version,
         release=release,
         **{name: one for name, one, _ in read},  # type: ignore[arg-type]
     )
+    # Whoever may make a file may give it a name that is not UTF-8, and no report could be written.
+    return msgspec.convert(spelled(msgspec.to_builtins(facts)), AuditFacts)
 
 
 def _read(lane: _Lane, until: float) -> list[tuple[str, Fact[object], float]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from appliance.audit.catalogue import checks
 from appliance.audit.checklists import GUIDES
 from appliance.audit.controls import ANSWERED
+from appliance.audit.edition import Unavailable
 from appliance.audit.formats import summary
 from appliance.audit.outcome import STATUSES
 from appliance.audit.redact import redacted_edition
@@ -29,7 +30,7 @@ from appliance.audit.words import (
     STANDING_WORDS,
     STATUS_WORDS,
 )
-from appliance.text import printable
+from appliance.text import printable, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -105,7 +106,12 @@ def content(edition: Edition) -> dict[str, Any]:
 
 def world(language: Language) -> jinja2.Environment:
     """Return what renders the templates: words of one language, and nothing of the server is ever markup."""
-    import jinja2  # noqa: PLC0415 - only the controller environment has it
+    try:
+        import jinja2  # noqa: PLC0415 - only the controller environment has it
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            text("the Python package {package} is not installed here", package="jinja2")
+        ) from error
 
     found = jinja2.Environment(
         loader=jinja2.FunctionLoader(data),
