@@ -16,7 +16,7 @@ import msgspec
 from appliance import inventory
 from appliance.audit.command import audit_command
 from appliance.clock import SYSTEM_CLOCK
-from appliance.console import Everywhere, asker, language_of, our_bug, show_error, show_usage
+from appliance.console import Everywhere, asker, language_of, our_bug, refusal_of, show_error, show_usage
 from appliance.errors import BadInput, BanipError, UnfitServer, Untrusted
 from appliance.operation import StepFailed, carry_out_rest
 from appliance.plan import plan_for
@@ -376,12 +376,8 @@ def main(
         sys.exit(BadInput.exit_code)
     except click.Abort:
         sys.exit(BadInput.exit_code)
-    except PermissionError as error:
-        refused = BadInput(
-            text("this needs more rights"),
-            where=error.filename,
-            remedy=text("run the same command as root (sudo)"),
-        )
+    except OSError as error:
+        refused = refusal_of(error) or our_bug(error)
         show_error(refused, language, as_json="--json" in arguments)
         sys.exit(refused.exit_code)
     except Exception as error:  # noqa: BLE001 - the last line of defence: our bug, said as such

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 import traceback
@@ -10,13 +11,23 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from appliance.errors import BadInput, BanipError
-from appliance.text import choose_language, printable, text
+from appliance.errors import BadInput, BanipError, Tampered, UnfitServer
+from appliance.text import choose_language, printable, spelled, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from appliance.text import Language
+
+#: A disk that fails, is full, or was made read-only by the kernel; and too many open files.
+_DISK_REFUSES = frozenset(
+    (
+        *(errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ENODEV, errno.ESTALE),
+        *(errno.EMFILE, errno.ENFILE),
+    )
+)
+#: A folder, a link or a pipe lies where a file was, or the other way round.
+_STRANGE = frozenset((errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST, errno.ENXIO, errno.ENOTEMPTY))
 
 
 class Everywhere(click.Group):
@@ -65,11 +76,32 @@ def our_bug(error: Exception) -> BanipError:
     )
 
 
+def refusal_of(error: OSError) -> BanipError | None:
+    """Return what is said where the machine refuses a file of ours; None: nobody foresaw that."""
+    seen, where = error.strerror, error.filename
+    if isinstance(error, PermissionError):
+        remedy = text("run the same command as root (sudo)")
+        return BadInput(text("this needs more rights"), where=where, remedy=remedy)
+    if error.errno in _DISK_REFUSES:
+        remedy = text("see what dmesg and df say of that disk, mend it, then run the same command again")
+        return UnfitServer(
+            text("the disk does not take or give what it should"), where=where, seen=seen, remedy=remedy
+        )
+    if error.errno in _STRANGE:
+        remedy = text("look at {path}, move it aside, then run the same command again", path=where)
+        return Tampered(
+            text("a file or folder of Banip is not what Banip made"), where=where, seen=seen, remedy=remedy
+        )
+    return None
+
+
 def show_usage(error: click.ClickException, language: Language, *, as_json: bool) -> None:
     """Show what is wrong with the words that were typed."""
     if as_json:
         wrong = BadInput(text("the command line is wrong: {reason}", reason=error.format_message()))
         show_error(wrong, language, as_json=True)
+    elif isinstance(error, click.exceptions.NoArgsIsHelpError):  # its message is our own help
+        click.echo(error.format_message(), err=True)
     else:
         said = io.StringIO()
         error.show(said)
@@ -80,7 +112,7 @@ def show_usage(error: click.ClickException, language: Language, *, as_json: bool
 def show_error(error: BanipError, language: Language, *, as_json: bool) -> None:
     """Show an error: a fact a line for a person, or one JSON object."""
     if as_json:
-        click.echo(msgspec.json.encode(error.as_json(language)).decode())
+        click.echo(msgspec.json.encode(spelled(error.as_json(language))).decode())
     else:
         click.echo("\n".join(error.lines(language)), err=True)
 

@@ -55,7 +55,7 @@ def make_folder(path: Path, mode: int = 0o755) -> None:
     if path.is_dir():
         return
     make_folder(path.parent)
-    path.mkdir(mode=mode)
+    path.mkdir(mode=mode, exist_ok=True)  # another run may be making it, too
     path.chmod(mode)
     sync_folder(path)  # its mode
     sync_folder(path.parent)  # its name

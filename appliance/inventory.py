@@ -10,7 +10,7 @@ from appliance.errors import UnfitServer
 from appliance.format import sha256_hex
 from appliance.host import unit_state
 from appliance.images import image_reference
-from appliance.plan import owned_by, unfinished
+from appliance.plan import is_well, owned_by, unfinished
 from appliance.release import installed, load
 from appliance.standing import replacements
 from appliance.text import Text, text
@@ -101,7 +101,7 @@ class Status:
         """Say it in one sentence."""
         if self.release is None:
             return text("no release is installed")
-        if all(state == "active" for state in self.units.values()):
+        if all(is_well(unit, state, self.units) for unit, state in self.units.items()):
             return text("{release} is installed and its services run", release=self.release)
         return text("{release} is installed, and not all of its services run", release=self.release)
 

@@ -12,7 +12,7 @@ import msgspec
 from appliance.durable import make_folder, naming_a_full_disk, rename_durably, sync_folder
 from appliance.errors import Tampered
 from appliance.format import Count, Sha256, Value, canonical_json, sha256_hex
-from appliance.text import text
+from appliance.text import spelled, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +81,7 @@ class Journal:
             at=self._clock().astimezone(timezone.utc),
             before=before,
             event=event,
-            facts=_spelled(facts),
+            facts=spelled(facts),
         )
         line = canonical_json(entry)
         with naming_a_full_disk(self._path.parent):
@@ -110,17 +110,8 @@ def _chain(content: bytes, path: Path) -> tuple[tuple[Entry, ...], int, str]:
 def _entry(line: bytes) -> Entry | None:
     try:
         return msgspec.json.decode(line, type=Entry)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def _spelled(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """Spell out what UTF-8 cannot hold: names of files on a medium come from anybody."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, dict):
-        return {_spelled(name): _spelled(each) for name, each in value.items()}
-    return [_spelled(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _broken(path: Path, line: int) -> Tampered:

@@ -257,6 +257,16 @@ def owned_by(release: Release | None) -> Owned:
     return _together(role.owns for role in (release.roles if release else ()))
 
 
+def is_well(unit: str, state: str, units: Iterable[str]) -> bool:
+    """Tell whether a unit is as it should be among those of its release, by systemd's word for its state.
+
+    A service that a timer of the same name starts rests in between; everything else stays active.
+    """
+    if unit.endswith(".service") and f"{unit.removesuffix('.service')}.timer" in units:
+        return state in {"active", "activating", "inactive"}
+    return state == "active"
+
+
 def _together(several: Iterable[Owned]) -> Owned:
     """Return what any of several own, each thing once, in their order."""
     several = tuple(several)

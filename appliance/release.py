@@ -36,6 +36,7 @@ from appliance.format import (
 from appliance.images import Containers, image_reference
 from appliance.metadata import INSTALL_AGAIN, FolderSource, write_metadata
 from appliance.packages import Packages
+from appliance.remedies import remembered
 from appliance.state import State
 from appliance.store import Store
 from appliance.text import text
@@ -351,6 +352,7 @@ def role_variables(server: Server, release: Release, site: Mapping[str, Any]) ->
         **release.variables,
         **site,
         "banip_roles": [role.name for role in release.roles],
+        **remembered(server.state.folder, [role.name for role in release.roles]),
         "banip_release": release.id,
         "banip_release_folder": str(server.folder(release.id)),
         "banip_data_folder": str(server.data),

@@ -17,7 +17,7 @@ from appliance.intake import import_bundle
 from appliance.media import open_carrier
 from appliance.operation import Operator
 from appliance.preflight import examine, written_bytes
-from appliance.progress import bar_of_progress, lines_of_progress
+from appliance.progress import bar_of_progress, lines_of_progress, moving_line, read_from_medium, seldom
 from appliance.roots import follow_roots
 from appliance.site import read_site
 from appliance.standing import (
@@ -28,7 +28,7 @@ from appliance.standing import (
     require_consent,
     would_replace,
 )
-from appliance.text import Event, text
+from appliance.text import Event, spelled, text
 from appliance.verify import verify
 
 if TYPE_CHECKING:
@@ -62,10 +62,6 @@ def _no_copy(path: Path, wanted: Release, seen: Release) -> BadInput:
         seen=seen.id,
         remedy=text("give --repair another copy of the very same bundle"),
     )
-
-
-def _read_from_medium(percent: int) -> Text:
-    return text("read {percent} % from the medium", percent=percent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +101,7 @@ class Session:
 
     def tell(self, value: object) -> None:
         """Write one JSON line."""
-        self.write(msgspec.json.encode(value).decode())
+        self.write(msgspec.json.encode(spelled(msgspec.to_builtins(value))).decode())
 
     def result(self, words: Text, facts: object) -> None:
         """Show how the call ended."""
@@ -113,6 +109,11 @@ class Session:
             self.tell({"result": facts, "said": words.render(self.language)})
         else:
             self.write(words.render(self.language))
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody at a terminal sees a bar move."""
+        return not self.as_json and sys.stderr.isatty()
 
     def stream(self, piece: str) -> None:
         """Show a piece of an answer as it arrives, without a line's end."""
@@ -122,10 +123,7 @@ class Session:
     # --- Trust -----------------------------------------------------------------------------------------
 
     def standing(self) -> Standing:
-        """Return what this server goes by; release folders are judged once a command.
-
-        On first contact that is what ``appliance.pyz`` brought, whose digest a person compared.
-        """
+        """Return what this server goes by: on first contact what ``appliance.pyz`` brought; judged once."""
         if self._standing is None:
             self._standing = read_standing(self.server, self.first_contact)
         return self._standing
@@ -375,14 +373,24 @@ class Session:
 
     @contextmanager
     def progress(
-        self, what: Text, words: Callable[[int], Text] = _read_from_medium
+        self, what: Text, words: Callable[[int], Text] = read_from_medium
     ) -> Iterator[Callable[[Progress], None]]:
         """Show how far long work is: a bar on a terminal, ten lines elsewhere."""
-        if self.as_json or not sys.stderr.isatty():
+        if not self.is_watched:
             yield lines_of_progress(lambda percent, facts: self.say(Event("import", words(percent), facts)))
         else:
             with bar_of_progress(what.render(self.language)) as progress:
                 yield progress
+
+    @contextmanager
+    def steps(self, name: str) -> Iterator[Callable[[Text, dict[str, str]], None]]:
+        """Show steps, nobody knows how many: one moving line, an event each, or a line now and then."""
+        if self.as_json or not sys.stderr.isatty():
+            say = self.say if self.as_json else seldom(self.say)
+            yield lambda words, facts: say(Event(name, words, facts))
+        else:
+            with moving_line() as show:
+                yield lambda words, _: show(words.render(self.language))
 
     def operator(self, trust: Trust, lock: Lock) -> Operator:
         """Return who carries out plans here."""

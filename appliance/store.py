@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,13 +32,16 @@ from appliance.durable import (
 from appliance.errors import Incomplete, Tampered
 from appliance.format import Blob
 from appliance.part import BLOB_MODE, Part, open_part
-from appliance.pieces import PIECE_BYTES, digest_of, digest_of_file, pieces_of
+from appliance.pieces import PIECE_BYTES, digest_of_file, pieces_of
 from appliance.text import Text, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
+
+    #: Who else is given the pieces of a file that is read, so that nobody reads it a second time.
+    Seen = Callable[[bytes], object]
 
 #: The writing primitives live in ``durable`` and are offered here too.
 __all__ = [
@@ -57,6 +61,10 @@ __all__ = [
 _BLOCK_BYTES = 4096
 _STAT_BLOCK_BYTES = 512
 _NO_DIGESTS: Mapping[str, Sequence[bytes]] = MappingProxyType({})
+
+
+def _nobody(_: bytes) -> None:
+    """See nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +102,7 @@ class Store:
         """Tell by type, mode and size whether the blob is here; its content is ``check``'s matter."""
         try:
             found = os.lstat(self.path(blob.sha256))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         return found.st_mode == stat.S_IFREG | BLOB_MODE and found.st_size == blob.size_bytes
 
@@ -142,16 +150,31 @@ class Store:
     def add_file(self, path: Path) -> Blob:
         """Take a file in and leave it where it is: linked when it is 0444 already, copied otherwise.
 
-        A link to a file that somebody may write would let a blob change under its name.
+        It is read once. A link to a file that somebody may write would let a blob change under its name.
         """
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             found = os.fstat(file.fileno())
-            blob = Blob(sha256=digest_of(pieces_of(file.fileno())).hex(), size_bytes=found.st_size)
-            if not self.has(blob) and not (
-                found.st_mode == stat.S_IFREG | BLOB_MODE and self._link(path, file.fileno(), blob)
-            ):
-                self.add(blob, iter(lambda: file.read(PIECE_BYTES), b""))
+            # Its digest, which names other parts, is known when all of it has passed.
+            part = self._part_path(f"{found.st_dev}-{found.st_ino}")
+            with self._receiving(path, file.fileno(), part) as output:
+                blob = _pass_on(file.fileno(), output)
+                self._name(part, output, blob)
         return blob
+
+    def add_file_of(self, blob: Blob, path: Path, seen: Seen = _nobody) -> bool:
+        """Take a file in as ``add_file`` does, if it is that blob; tell whether it is.
+
+        Of another size it is not even read. ``seen`` gets its pieces as they pass, before it is judged.
+        """
+        with path.open("rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size != blob.size_bytes:
+                return False
+            part = self._part_path(blob.sha256)
+            with self._receiving(path, file.fileno(), part) as output:
+                is_blob = _pass_on(file.fileno(), output, blob.size_bytes + 1, seen) == blob
+                if is_blob:
+                    self._name(part, output, blob)
+        return is_blob
 
     def unchanged(self, sha256: str, where: str) -> Path:
         """Return the path of a blob after hashing it again: disks rot, and its content may run as root.
@@ -217,6 +240,8 @@ class Store:
     def remove(self, names: Iterable[str]) -> None:
         """Remove blobs by their names, and whatever runs have left that did not come to their end."""
         for path in (*map(self.path, names), *self.parts()):
+            if path.is_dir() and not path.is_symlink():  # nothing of ours: it was put in a blob's place
+                shutil.rmtree(path)
             path.unlink(missing_ok=True)
         for folder in (self._blobs, self._incoming):
             if folder.is_dir():
@@ -263,25 +288,63 @@ class Store:
         make_folder(self._blobs)
         make_folder(self._incoming, 0o700)
 
-    def _link(self, path: Path, descriptor: int, blob: Blob) -> bool:
+    @contextmanager
+    def _receiving(self, path: Path, source: int, part: Path) -> Iterator[int]:
+        """Yield where an open file's content goes: to the file itself, linked as the part, or a new part.
+
+        A part that got no name meanwhile is removed.
+        """
         self.make_folders()
-        part = self._part_path(blob.sha256)
         part.unlink(missing_ok=True)
         try:
-            os.link(path, part, follow_symlinks=True)
-        except OSError:  # another file system, or one without links
-            return False
-        if not os.path.samestat(os.fstat(descriptor), os.lstat(part)):  # another file since we hashed it
-            part.unlink()
-            return False
-        os.fsync(descriptor)
-        rename_durably(part, self.path(blob.sha256))
-        return True
+            with naming_a_full_disk(self.folder):
+                if _link(path, source, part):
+                    yield source
+                else:
+                    with fresh_file(part) as output:
+                        yield output
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _name(self, part: Path, descriptor: int, blob: Blob) -> None:
+        """Give a part its name when its content, found right, is durable; one that is there already stays."""
+        if not self.has(blob):
+            os.fsync(descriptor)
+            rename_durably(part, self.path(blob.sha256))
 
     def _damage(self, name: str, faults: tuple[Fault, ...]) -> Damage:
         if all(fault.unreadable for fault in faults):
             return Damage(self.path(name), faults[0].seen, faults)
         return Damage(self.path(name), text("the blob's content is not what its name says"), faults)
+
+
+def _link(path: Path, source: int, part: Path) -> bool:
+    """Link an open file as a part, if it is 0444 and still the one of that name."""
+    found = os.fstat(source)
+    if found.st_mode != stat.S_IFREG | BLOB_MODE:
+        return False
+    try:
+        os.link(path, part, follow_symlinks=True)
+    except OSError:  # another file system, or one without links
+        return False
+    if os.path.samestat(found, os.lstat(part)):
+        return True
+    part.unlink()  # another file since it was opened
+    return False
+
+
+def _pass_on(source: int, output: int, end: int | None = None, seen: Seen = _nobody) -> Blob:
+    """Read a file to its end, or to ``end``, hash it, show it, and copy it where it was not linked."""
+    digest, size_bytes = hashlib.sha256(), 0
+    for piece in pieces_of(source, 0, end):
+        digest.update(piece)
+        size_bytes += len(piece)
+        seen(piece)
+        if output != source:
+            write_all(output, piece)
+    if output != source:
+        os.fchmod(output, BLOB_MODE)  # before fsync, which then makes the mode durable too
+    return Blob(sha256=digest.hexdigest(), size_bytes=size_bytes)
 
 
 def _receive(descriptor: int, blob: Blob, pieces: Iterable[bytes]) -> str:

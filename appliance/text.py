@@ -91,3 +91,12 @@ def _korean() -> Mapping[str, str]:
         resources.files("appliance").joinpath("korean.json").read_text("utf-8")
     )
     return catalogue
+
+
+def spelled(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """Spell out what UTF-8 cannot hold: names of files on a medium come from anybody."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {spelled(name): spelled(each) for name, each in value.items()}
+    return [spelled(each) for each in value] if isinstance(value, list | tuple) else value

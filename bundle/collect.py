@@ -18,7 +18,7 @@ from appliance.text import text
 from bundle.collection import Collection
 from bundle.images import collect_image
 from bundle.index import find_index, masked
-from bundle.local import file_sha256, playbook_files
+from bundle.local import playbook_files
 from bundle.lock import refuse_unlocked
 from bundle.models import pieces
 from bundle.packages import collect_packages
@@ -100,10 +100,9 @@ class _Wheels:
         """Tell whether the wheel is in both places; what is in one is linked to the other."""
         blob = Blob(sha256=wheel.sha256, size_bytes=wheel.size_bytes)
         visible = self._folder / wheel.filename
-        if not self._run.store.has(blob):
-            if not visible.is_file() or file_sha256(visible) != wheel.sha256:
-                return self._refuse_local(wheel)
-            self._run.store.add_file(visible)
+        store = self._run.store
+        if not store.has(blob) and not (visible.is_file() and store.add_file_of(blob, visible)):
+            return self._refuse_local(wheel)
         self._show(wheel)
         self._run.keep(wheel.filename, wheel.size_bytes)
         return True
@@ -146,13 +145,10 @@ class _Wheels:
         return left
 
     def _arrived(self, wheel: LockedWheel, folder: Path) -> bool:
-        path = folder / wheel.filename
-        if not path.is_file() or file_sha256(path) != wheel.sha256:
+        blob = Blob(sha256=wheel.sha256, size_bytes=wheel.size_bytes)
+        if not self._run.arrived(wheel.filename, blob, folder / wheel.filename):
             return False
-        path.chmod(0o444)
-        blob = self._run.store.add_file(path)
         self._show(wheel)
-        self._run.got("fetched", wheel.filename, blob.size_bytes)
         return True
 
     def _download(self, batch: Sequence[LockedWheel], folder: Path, index: Index) -> str:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from typing import TYPE_CHECKING
 
 from appliance.errors import BanipError
 from appliance.format import Blob
 from appliance.problems import Problem
 from appliance.text import text
-from bundle.local import file_sha256
 from bundle.workshop import Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from appliance.store import Store
+    from appliance.store import Seen, Store
     from appliance.text import Text
     from bundle.lock import LockedFile, LockedWheel
     from bundle.workshop import EventKind, Report
@@ -54,12 +55,16 @@ class Collection:
             self.keep(name, blob.size_bytes)
         return found
 
-    def arrived(self, name: str, blob: Blob, path: Path) -> bool:
-        """Take in a file that a program downloaded; tell whether it is the blob that was asked for."""
-        if not path.is_file() or file_sha256(path) != blob.sha256:
+    def arrived(self, name: str, blob: Blob, path: Path, seen: Seen = lambda _: None) -> bool:
+        """Take in a file that a program downloaded; tell whether it is the blob that was asked for.
+
+        It is read once, and ``seen`` gets its pieces before it is judged.
+        """
+        if not _is_whole(path, blob):
             return False
-        path.chmod(_BLOB_MODE)
-        self.store.add_file(path)
+        path.chmod(_BLOB_MODE)  # before it is read: what has been hashed is what is linked
+        if not self.store.add_file_of(blob, path, seen):
+            return False
         self.got("fetched", name, blob.size_bytes)
         return True
 
@@ -77,6 +82,14 @@ class Collection:
         """Remember what could not be had, and why."""
         self.problems.append(Problem(name, said))
         self.report(Event("failed", name, detail=str(said)))
+
+
+def _is_whole(path: Path, blob: Blob) -> bool:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == blob.size_bytes
 
 
 def why(error: Exception) -> Text:

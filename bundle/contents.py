@@ -6,12 +6,9 @@ ones the image's config names. Packages: their own control data, for the index t
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import json
 import subprocess
 import zipfile
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,19 +16,16 @@ from packaging.metadata import parse_email
 
 from appliance.errors import BadInput, Incomplete, Tampered
 from appliance.format import Blob
-from appliance.store import PIECE_BYTES
 from appliance.text import text
 from bundle.apt import fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from io import BufferedReader
     from pathlib import Path
 
     from appliance.store import Store
     from bundle.lock import Lock, LockedImage, LockedPackage
-
-_GZIP_MAGIC = b"\x1f\x8b"
+    from bundle.workshop import Workshop
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +45,18 @@ class Contents:
     controls: Mapping[str, str]
 
 
-def read_contents(lock: Lock, store: Store) -> Contents:
+def read_contents(lock: Lock, workshop: Workshop) -> Contents:
     """Read what ``compose`` must know. Raises ``Incomplete`` where something is not collected.
 
-    ``Tampered`` for a layer that its image's config does not name, ``BadInput`` for a package of another name
-    than its archive's index says.
+    No layer is read of which there is a record. ``Tampered`` for a layer that its image's config does not
+    name, ``BadInput`` for a package of another name than its archive's index says.
     """
+    store = workshop.store
     wheels = {
         wheel.sha256: _wheel(_collected(store, wheel.filename, wheel.sha256, wheel.size_bytes))
         for wheel in lock.wheels()
     }
-    layers = {digest: size for image in lock.images for digest, size in _layers(image, store)}
+    layers = {digest: size for image in lock.images for digest, size in _layers(image, workshop)}
     controls = {package.sha256: _control(package, store) for package in lock.packages}
     return Contents(wheels, layers, controls)
 
@@ -85,37 +80,24 @@ def _wheel(path: Path) -> WheelContent:
     return WheelContent(size_bytes, next(iter(licence.strip().splitlines()), ""))
 
 
-def _layers(image: LockedImage, store: Store) -> Iterator[tuple[str, int]]:
+def _layers(image: LockedImage, workshop: Workshop) -> Iterator[tuple[str, int]]:
     """Yield each layer and the size of its tar, which is close to what its files take and never less."""
+    store = workshop.store
     for blob in (image.manifest, image.config, *image.layers):
         _collected(store, f"image {image.name}", blob.sha256, blob.size_bytes)
     config = json.loads(store.path(image.config.sha256).read_bytes())
     named = set(config.get("rootfs", {}).get("diff_ids", ()))
     for layer in image.layers:
-        digest, size_bytes = _unpacked(store.path(layer.sha256))
-        if f"sha256:{digest}" not in named:
+        unpacked = workshop.layers.find(layer.sha256)
+        if unpacked is None or unpacked.diff_id not in named:  # a record is never why a layer is refused
+            unpacked = workshop.layers.learn(layer, store.path(layer.sha256))
+        if unpacked is None or unpacked.diff_id not in named:
             raise Tampered(
                 text("a layer of the image {name} is not the one that its config names", name=image.name),
                 where=layer.sha256,
-                seen=digest,
+                seen=text("it cannot be unpacked") if unpacked is None else unpacked.diff_id,
             )
-        yield layer.sha256, size_bytes
-
-
-def _unpacked(path: Path) -> tuple[str, int]:
-    """Return digest and size of a layer's tar."""
-    digest, size_bytes = hashlib.sha256(), 0
-    with path.open("rb") as raw:
-        packed = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-        raw.seek(0)
-        file: BufferedReader | gzip.GzipFile = gzip.GzipFile(fileobj=raw) if packed else raw
-        try:
-            while piece := file.read(PIECE_BYTES):
-                digest.update(piece)
-                size_bytes += len(piece)
-        except (EOFError, gzip.BadGzipFile, zlib.error):
-            pass  # its digest will not be one that the config names
-    return digest.hexdigest(), size_bytes
+        yield layer.sha256, unpacked.size_bytes
 
 
 def _control(package: LockedPackage, store: Store) -> str:

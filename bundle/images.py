@@ -19,6 +19,7 @@ from appliance.errors import Incomplete
 from appliance.format import Blob, Value, canonical_json, sha256_hex
 from appliance.text import text
 from bundle.index import masked
+from bundle.layers import Unpacking
 from bundle.lock import LockedImage, Unlocked
 from bundle.workshop import ended
 
@@ -284,6 +285,9 @@ class _Fetch:
         except Incomplete as error:
             return str(error.seen)
         self._blobs.mkdir(parents=True, exist_ok=True)
+        self._take(missing)
+        for blob in missing.values():  # skopeo believes a name, and would take what lies there for whole
+            (self._blobs / blob.sha256).unlink(missing_ok=True)
         self._link_what_is_here()
         if not missing:
             return ""
@@ -322,5 +326,8 @@ class _Fetch:
 
     def _take(self, missing: dict[str, Blob]) -> None:
         for said, blob in list(missing.items()):
-            if self._run.arrived(said, blob, self._blobs / blob.sha256):
+            unpacking = Unpacking()
+            if self._run.arrived(said, blob, self._blobs / blob.sha256, unpacking.update):
                 del missing[said]
+                if blob in self._image.layers:
+                    self._workshop.layers.keep(blob.sha256, unpacking.unpacked())

@@ -56,7 +56,7 @@ def make_bundle(  # noqa: PLR0913 - what it is made of, and where it goes
     """
     store = workshop.store
     roots = _roots(key_folder, checked.manifest.product)
-    contents = read_contents(lock, store)
+    contents = read_contents(lock, workshop)
     refuse_secrets(checked, lock, store)
     composed = compose(lock, contents)
     for content in composed.made:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from appliance.store import Store
 from bundle.bootstrap import held, sweep
+from bundle.layers import Layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +46,11 @@ class Workshop:
     def store(self) -> Store:
         """Return the build store, content by digest, shared by all manifests of the project."""
         return Store(self.project / ".banip" / "store")
+
+    @property
+    def layers(self) -> Layers:
+        """Return what is remembered of images' layers in the build store."""
+        return Layers(self.project / ".banip" / "layers")
 
     def wheels(self, tag: str) -> Path:
         """Return the folder in which a person finds the wheels of a target: ``offline-wheels/TAG``."""

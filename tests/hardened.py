@@ -24,6 +24,7 @@ PACKAGES = (
     "at", "auditd", "chrony", "cracklib-runtime", "cron", "kmod", "libpam-pwquality", "libpam-tmpdir",
     "logrotate", "netbase", "nftables", "nginx-light", "openssh-server", "openssl", "sudo", "usbguard",
 )  # fmt: skip
+ROLES = ("host", "firewall", "api", "gateway", "remedy")
 #: Servers that this server must not have: put on it, stopped, where a fault is to be planted in one.
 SERVERS = ("bind9", "clamav", "postfix", "samba", "snmpd", "vsftpd")
 #: What a guest has beyond that: its kernel can confine programs and encrypt disks.
@@ -37,8 +38,8 @@ RELEASE = Change(
         (MANIFEST, r"(?m)^grade: O$", "grade: S"),
         (
             MANIFEST,
-            r"(?m)^playbooks:\n  roles: \[api\]\n",
-            f"packages: [{', '.join(PACKAGES)}]\n\nplaybooks:\n  roles: [host, firewall, api, gateway]\n",
+            r"(?m)^playbooks:\n  roles: \[api, remedy\]\n",
+            f"packages: [{', '.join(PACKAGES)}]\n\nplaybooks:\n  roles: [{', '.join(ROLES)}]\n",
         ),
     ),
 )

@@ -26,7 +26,7 @@ TIERS: tuple[frozenset[str], ...] = (
     frozenset({"part", "progress", "store", "intake", "journal", "media", "metadata", "chain"}),
     frozenset({"state"}),
     frozenset({"environment", "host", "images", "packages", "playbook"}),
-    frozenset({"preflight", "plan"}),
+    frozenset({"preflight", "plan", "remedies"}),
     frozenset({"release"}),
     frozenset({"preparation", "standing", "holdings"}),
     frozenset({"operation", "rag"}),
@@ -49,6 +49,7 @@ OWNERS = {
     "qdrant_edge": "appliance.rag.shard",
     "uvicorn": "appliance.rag.__main__",
     "vllm": None,
+    "xlsxwriter": None,
 }
 #: ``console`` shows errors, ``session`` is the voice of the server's command line: it draws the progress bar.
 #: ``command`` is what the commands of ``build.py`` share. ``bootstrap`` is the ``__main__`` of appliance.pyz.

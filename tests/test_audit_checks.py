@@ -160,3 +160,12 @@ def test_spans_of_systemd_are_understood(span: str, wanted: float) -> None:
 @pytest.mark.parametrize("span", ["", "soon", "1 fortnight", "-1d"])
 def test_other_spans_are_not_guessed(span: str) -> None:
     assert seconds(span) is None
+
+
+def test_a_setting_that_nobody_expected_ends_no_audit() -> None:
+    (case,) = (one for one in cases() if (one.check, one.status) == ("host.ssh-attempts", "fail"))
+    odd = json.loads(json.dumps(case.facts))
+    odd["ssh"]["settings"]["maxauthtries"] = "many"
+    (result,) = (one for one in audit(facts_of(odd), "S").results if one.id == case.check)
+    assert result.status == "unknown"
+    assert "many" in result.observed.en

@@ -62,6 +62,10 @@ def status(check: str, facts: Facts, grade: Grade = "S") -> str:
     return result.status
 
 
+def recorded(run: str) -> Facts:
+    return {"models_drift": {"hashed": 0, "sized": 0, "recorded": 1, "run": run}}
+
+
 LIMITS: dict[str, tuple[Callable[[int], Facts], int, int]] = {
     "host.password-age": (lambda days: login("PASS_MAX_DAYS", days), 90, 91),
     "host.password-minimum-age": (lambda days: login("PASS_MIN_DAYS", days), 1, 0),
@@ -575,6 +579,8 @@ def test_an_age_counts_in_whole_days(check: str) -> None:
         # the release
         ("release.last-operation", {"state": {**STATE, "last_outcome": ""}}, "fail"),
         ("release.models-intact", {"models_drift": {"hashed": 0, "sized": 0, "missing": ["/m"]}}, "fail"),
+        ("release.models-intact", recorded("2026-10-24T00:00:00Z"), "pass"),
+        ("release.models-intact", recorded("2026-10-23T00:00:00Z"), "unknown"),
         ("service.network-limits", {"units": [{**UNIT, "denies": ["0.0.0.0/0"]}]}, "fail"),
         ("audit.regular", {"state": STATE, "earlier_audits": ["2020-01-01T00:00:00Z"]}, "fail"),
         ("audit.regular", {"state": {**STATE, "broken": "line 2"}, "earlier_audits": []}, "unknown"),

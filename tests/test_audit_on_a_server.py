@@ -6,15 +6,18 @@ What a fault turns is tried on a server of grade S: `test_audit_truth`.
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from appliance.format import sha256_hex
 from tests.closed_server import closed_server
 from tests.onsite import appliance, result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.carried import Media
     from tests.closed_server import ClosedServer, Snapshot
@@ -61,6 +64,7 @@ KNOWN_FAULTS = {
 @pytest.fixture(scope="module")
 def server(media: Media, installed: Snapshot) -> Iterator[ClosedServer]:
     with closed_server(base=installed, media=media.folder) as running:
+        appliance(running, "audit", "integrity")
         yield running
 
 
@@ -70,7 +74,8 @@ def audited(server: ClosedServer, *options: str) -> dict[str, Any]:
     assert done.returncode in {0, 3}, done.stdout + done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines()]
     (ended,) = (line["result"] for line in told if "result" in line)
-    report = json.loads(server.exec("cat", ended["reports"][1]).stdout)
+    (path,) = (one for one in ended["reports"] if one.endswith("/audit.json"))
+    report = json.loads(server.exec("cat", path).stdout)
     return {**report, "results": {one["id"]: one for one in report["results"]}}
 
 
@@ -96,7 +101,9 @@ def test_the_audit_ends_with_3_and_leaves_reports_for_root_alone(server: ClosedS
     assert done.returncode == 3
     assert result(done)["error"] == "AuditFindings"
     modes = server.exec("sh", "-c", "stat -c '%a %U' /root/reports/*/*").stdout.splitlines()
-    assert modes == ["600 root"] * 3
+    assert set(modes) == {"600 root"}
+    names = server.exec("sh", "-c", "ls /root/reports/*").stdout.split()
+    assert {"audit.html", "audit.json", "facts.json", "record.json", "SHA256SUMS.sig"} <= set(names)
     assert server.exec("sh", "-c", "cat /root/reports/*/audit.html").stdout.startswith("<!doctype html>")
 
 
@@ -104,3 +111,30 @@ def test_the_audit_tries_to_reach_nobody(server: ClosedServer) -> None:
     server.reset_attempts()
     audited(server)
     assert server.attempts() == []
+
+
+def test_what_was_sealed_on_the_server_is_found_whole_on_another_machine(
+    server: ClosedServer, tmp_path: Path
+) -> None:
+    report = audited(server)
+    assert report["results"]["audit.chain"]["status"] in {"pass", "not-applicable"}
+    said = result(appliance(server, "--json", "audit", "verify"))["result"]
+    folder = f"/var/log/banip/audit/{server.exec('ls', '/var/log/banip/audit').stdout.split()[-1]}"
+    for name in server.exec("ls", folder).stdout.split():
+        server.copy_out(f"{folder}/{name}", tmp_path / name)
+    for argv in (
+        ("sha256sum", "--strict", "--check", "--quiet", "SHA256SUMS"),
+        (
+            "openssl",
+            "dgst",
+            "-sha256",
+            "-verify",
+            "audit-key.pub",
+            "-signature",
+            "SHA256SUMS.sig",
+            "SHA256SUMS",
+        ),
+    ):
+        assert subprocess.run(argv, cwd=tmp_path, check=False).returncode == 0
+    assert sha256_hex((tmp_path / "record.json").read_bytes()) == said["head"]
+    assert audited(server)["results"]["audit.chain"]["status"] == "pass"

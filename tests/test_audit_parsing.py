@@ -143,6 +143,8 @@ def test_auditctl_tells_state_and_rules_or_why_not() -> None:
 
 def test_a_journal_that_does_not_hold_is_named() -> None:
     assert logs.parse_verify("PASS: /var/log/journal/x/system.journal\n") == ()
+    ignored = "Journal file /j/system@2.journal corrupted, ignoring file.\n"
+    assert logs.parse_verify(ignored) == ("/j/system@2.journal corrupted, ignoring file.",)
     told = "3b8: Invalid hash (aa vs. bb)\nFAIL: /var/log/journal/x/system@1.journal (Bad message)\n"
     assert logs.parse_verify(told) == ("/var/log/journal/x/system@1.journal (Bad message)",)
 

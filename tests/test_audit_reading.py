@@ -26,7 +26,13 @@ from appliance.audit.collect import Subject, collect
 from appliance.audit.facts import Fact, NotRead
 from appliance.audit.facts_network import Tls
 from appliance.audit.reading import accounts, data, drift, firewall, gateway, network, probe, services, walk
-from appliance.audit.reading.drift import HASHED_MOST_BYTES, environments_drift, files_drift, models_drift
+from appliance.audit.reading.drift import (
+    HASHED_MOST_BYTES,
+    Live,
+    environments_drift,
+    files_drift,
+    models_drift,
+)
 from appliance.audit.reading.probe import Unreadable, fact
 from appliance.rag.users import UserFile
 from tests.tiny import Site, running_world, wheel
@@ -56,13 +62,13 @@ def release_folder(site: Site) -> Path:
     return site.server.folder(str(site.now))
 
 
-def files(site: Site, world: World, *, everything: bool = False) -> tuple[set[str], set[str], set[str]]:
-    found = files_drift(site.server, world.trusted().release, everything=everything)
+def files(site: Site, world: World) -> tuple[set[str], set[str], set[str]]:
+    found = files_drift(site.server, world.trusted().release, Live())
     return _names(found.changed), _names(found.missing), _names(found.extra)
 
 
 def environments(site: Site, world: World) -> tuple[set[str], set[str], set[str]]:
-    found = environments_drift(site.server, world.trusted().release, everything=False)
+    found = environments_drift(site.server, world.trusted().release, Live())
     return _names(found.changed), _names(found.missing), _names(found.extra)
 
 
@@ -82,8 +88,8 @@ NOTHING: tuple[set[str], set[str], set[str]] = (set(), set(), set())
 def test_what_was_installed_has_not_drifted(site: Site, world: World) -> None:
     assert files(site, world) == NOTHING
     assert environments(site, world) == NOTHING
-    assert files_drift(site.server, world.trusted().release, everything=False).hashed > 0
-    assert environments_drift(site.server, world.trusted().release, everything=False).hashed > 0
+    assert files_drift(site.server, world.trusted().release, Live()).hashed > 0
+    assert environments_drift(site.server, world.trusted().release, Live()).hashed > 0
 
 
 def test_a_changed_a_lost_and_an_added_file_of_the_release_are_named(site: Site, world: World) -> None:
@@ -109,14 +115,13 @@ def test_a_large_model_is_hashed_while_that_is_short_and_compared_by_size_beyond
     (folder / "weights.bin").write_bytes(b"x" * large)
     release = grown.trusted().release
 
-    def changed(*, everything: bool) -> tuple[bool, int]:
-        found = models_drift(site.server, release, everything=everything)
+    def changed() -> tuple[bool, int]:
+        found = models_drift(site.server, release, Live())
         return "weights.bin" in _names(found.changed), found.sized
 
-    assert changed(everything=False) == (True, 0)
-    monkeypatch.setattr(drift, "MODELS_MOST_BYTES", large - 1)
-    assert changed(everything=False) == (False, 1), "of its size alone nobody can tell"
-    assert changed(everything=True) == (True, 0)
+    assert changed() == (True, 0)
+    monkeypatch.setattr(drift, "LARGE_MOST_BYTES", large - 1)
+    assert changed() == (False, 1), "of its size alone nobody can tell"
 
 
 def test_what_changed_in_an_environment_is_named(site: Site, world: World) -> None:
@@ -157,7 +162,9 @@ def test_a_wheel_that_changed_in_the_store_is_not_believed(site: Site, world: Wo
 def test_all_facts_of_a_private_root_are_read_or_say_why_not(site: Site) -> None:
     names: list[str] = []
     facts = collect(
-        Subject(site.server, site.trust(), contents="release", top=site.root), "0.1.0", names.append
+        Subject(site.server, site.trust(), contents="release", top=site.root),
+        "0.1.0",
+        lambda name, _: names.append(name),
     )
     assert len(names) == len(set(names)) >= 30
     release = facts.release.get()

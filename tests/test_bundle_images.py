@@ -15,11 +15,13 @@ import pytest
 from msgspec.structs import replace
 
 from appliance.errors import Incomplete, Tampered
+from appliance.format import sha256_hex
 from appliance.problems import Incompletes
 from bundle import keys
 from bundle.collect import Collected, collect
 from bundle.contents import read_contents
 from bundle.images import OCI_MANIFEST, oci_manifest
+from bundle.layers import Unpacked
 from bundle.lock import Lock, LockedImage, write_lock
 from bundle.make import make_bundle
 from bundle.pack import inspect
@@ -35,10 +37,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from appliance.format import Blob
+
 pytestmark = pytest.mark.real  # runs docker-registry and skopeo
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
 OCI = "application/vnd.oci.image."
 CONFIG = f"{OCI}config.v1+json"
+LAYER = f"sha256:{'0' * 64}"
 LOWER, UPPER = {"etc/lower": b"lower" * 1000}, {"etc/upper": b"upper" * 1000}
 
 
@@ -190,6 +195,7 @@ def test_registries_are_asked_in_their_order_until_one_has_it(project: TinyProje
         ({"config": None}, "not a manifest of an image"),
         ({"layers": []}, "not a manifest of an image"),
         ({"layers": [{"mediaType": "x", "digest": f"sha256:{'0' * 64}", "size": 1}]}, "cannot be carried"),
+        ({"layers": [{"mediaType": f"{OCI}layer.v1.tar+zstd", "digest": LAYER, "size": 1}]}, "tar+zstd"),
         ({"config": {"mediaType": "x", "digest": "md5:0", "size": 1}}, "cannot be carried"),
         ({"config": {"mediaType": CONFIG, "digest": "../../etc/passwd", "size": 1}}, "malformed"),
         ({"config": {"mediaType": CONFIG, "digest": f"sha256:{'0' * 64}", "size": -1}}, "malformed"),
@@ -240,16 +246,93 @@ def test_layers_that_a_killed_run_left_are_not_fetched_again(project: TinyProjec
     assert project.workshop.store.missing(lock.blobs()) == ()
 
 
-def test_a_layer_that_its_config_does_not_name_is_not_composed(project: TinyProject) -> None:
+def test_a_wrong_layer_that_a_killed_run_left_is_fetched_anew(project: TinyProject) -> None:
+    project.edit("banip/guide:1", "banip/two:1")
+    lock = locked(project)
+    (found,) = lock.images
+    left = project.workshop.images / found.source / "sha256"
+    left.mkdir(parents=True)
+    for layer, size_bytes in zip(found.layers, (found.layers[0].size_bytes, 1), strict=True):
+        (left / layer.sha256).write_bytes(bytes(size_bytes))
+    collected(project, lock)
+    assert project.workshop.store.missing(lock.blobs()) == ()
+    assert project.workshop.store.check(lambda _: None) == ()
+
+
+# --- What layers unpack to --------------------------------------------------------------------------------
+
+
+def tar_of(project: TinyProject, layer: Blob) -> Unpacked:
+    content = gzip.decompress(project.workshop.store.path(layer.sha256).read_bytes())
+    return Unpacked(sha256=sha256_hex(content), size_bytes=len(content))
+
+
+def put(project: TinyProject, content: bytes) -> Blob:
+    path = project.folder / "other"
+    path.write_bytes(content)
+    return project.workshop.store.add_file(path)
+
+
+def with_layer(lock: Lock, layer: Blob) -> Lock:
+    (found,) = lock.images
+    return replace(lock, images=(replace(found, layers=(layer,)),))
+
+
+def test_what_a_layer_unpacks_to_is_learnt_as_it_arrives_and_not_read_again(project: TinyProject) -> None:
+    project.edit("banip/guide:1", "banip/two:1")
     lock = locked(project)
     collected(project, lock)
     (found,) = lock.images
-    other = gzip.compress(b"another tar")
-    path = project.folder / "other"
-    path.write_bytes(other)
-    blob = project.workshop.store.add_file(path)
+    wanted = {layer.sha256: tar_of(project, layer) for layer in found.layers}
+    assert {layer.sha256: project.workshop.layers.find(layer.sha256) for layer in found.layers} == wanted
+    for layer in found.layers:  # whoever read them now would see other content
+        path = project.workshop.store.path(layer.sha256)
+        path.chmod(0o644)
+        path.write_bytes(bytes(layer.size_bytes))
+        path.chmod(0o444)
+    sizes = read_contents(lock, project.workshop).layers
+    assert sizes == {digest: unpacked.size_bytes for digest, unpacked in wanted.items()}
+
+
+def test_layers_of_a_store_without_records_are_read_and_remembered(project: TinyProject) -> None:
+    lock = locked(project)
+    collected(project, lock)
+    (layer,) = lock.images[0].layers
+    shutil.rmtree(project.folder / ".banip" / "layers")
+    sizes = read_contents(lock, project.workshop).layers
+    assert sizes == {layer.sha256: tar_of(project, layer).size_bytes}
+    assert project.workshop.layers.find(layer.sha256) == tar_of(project, layer)
+
+
+def test_a_record_that_is_wrong_costs_a_reading_and_decides_nothing(project: TinyProject) -> None:
+    lock = locked(project)
+    collected(project, lock)
+    (layer,) = lock.images[0].layers
+    project.workshop.layers.keep(layer.sha256, Unpacked(sha256="0" * 64, size_bytes=1))
+    sizes = read_contents(lock, project.workshop).layers
+    assert sizes == {layer.sha256: tar_of(project, layer).size_bytes}
+    assert project.workshop.layers.find(layer.sha256) == tar_of(project, layer)
+
+
+def test_a_layer_that_its_config_does_not_name_is_not_composed(project: TinyProject) -> None:
+    lock = locked(project)
+    collected(project, lock)
+    other = with_layer(lock, put(project, gzip.compress(b"another tar")))
+    for _ in ("read", "remembered"):
+        with pytest.raises(Tampered, match="config names") as caught:
+            read_contents(other, project.workshop)
+        assert caught.value.seen == f"sha256:{sha256_hex(b'another tar')}"
+
+
+@pytest.mark.parametrize("kind", ["short", "followed", "zstd"])
+def test_a_layer_that_cannot_be_unpacked_is_not_composed(project: TinyProject, kind: str) -> None:
+    lock = locked(project)
+    collected(project, lock)
+    (layer,) = lock.images[0].layers
+    whole = project.workshop.store.path(layer.sha256).read_bytes()
+    broken = {"short": whole[:-4], "followed": whole + b"more", "zstd": b"\x28\xb5\x2f\xfd" + whole}[kind]
     with pytest.raises(Tampered, match="config names"):
-        read_contents(replace(lock, images=(replace(found, layers=(blob,)),)), project.workshop.store)
+        read_contents(with_layer(lock, put(project, broken)), project.workshop)
 
 
 def test_a_bundle_holds_images_and_packages_and_says_so(project: TinyProject, tmp_path: Path) -> None:

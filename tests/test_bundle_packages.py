@@ -283,8 +283,8 @@ def test_the_release_carries_a_repository_that_apt_reads(project: TinyProject, t
     lock = locked(project)
     collected(project, lock)
     store = project.workshop.store
-    composed = compose(lock, read_contents(lock, store))
-    assert composed == compose(lock, read_contents(lock, store))
+    composed = compose(lock, read_contents(lock, project.workshop))
+    assert composed == compose(lock, read_contents(lock, project.workshop))
     made = {file.path: file.sha256 for file in composed.release.files}
     (index,) = (raw for raw in composed.made if raw.startswith(b"Package: libsmall"))
     flat = tmp_path / "flat"
@@ -311,7 +311,7 @@ def test_a_package_of_another_name_than_its_index_says_is_not_composed(
     lock = locked(project)
     collected(project, lock)
     with pytest.raises(BadInput, match="not the package"):
-        read_contents(lock, project.workshop.store)
+        read_contents(lock, project.workshop)
 
 
 @pytest.mark.network

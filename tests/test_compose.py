@@ -47,7 +47,7 @@ def lock_of(project: TinyProject) -> Lock:
 
 @pytest.fixture(scope="module")
 def composed(project: TinyProject, lock: Lock) -> Composed:
-    return compose(lock, read_contents(lock, project.workshop.store))
+    return compose(lock, read_contents(lock, project.workshop))
 
 
 def test_the_release_says_what_the_manifest_says(composed: Composed) -> None:
@@ -76,7 +76,7 @@ def test_the_same_lock_gives_the_same_bytes_in_another_folder(
     again = lock_of(other)
     assert again == lock
     collect(other.check(), again, other.workshop, Events())
-    second = compose(again, read_contents(again, other.workshop.store))
+    second = compose(again, read_contents(again, other.workshop))
     assert release_to_bytes(second.release) == release_to_bytes(composed.release)
     assert second.made == composed.made
 
@@ -120,7 +120,7 @@ def test_a_lock_with_unlocked_names_composes_nothing(lock: Lock) -> None:
 
 def test_what_is_not_collected_is_not_composed(lock: Lock, tmp_path: Path) -> None:
     with pytest.raises(Incomplete, match="not collected"):
-        read_contents(lock, TinyProject(tmp_path / "empty").workshop.store)
+        read_contents(lock, TinyProject(tmp_path / "empty").workshop)
 
 
 def test_building_twice_gives_the_same_two_files(project: TinyProject, lock: Lock, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_release_shares_with_the_next_what_did_not_change(
     copy.edit("counter: 1", "counter: 2")
     lock = lock_of(copy)
     collect(copy.check(), lock, copy.workshop, Events())
-    after = compose(lock, read_contents(lock, copy.workshop.store))
+    after = compose(lock, read_contents(lock, copy.workshop))
     changed = {blob.sha256 for blob in after.release.blobs} - {blob.sha256 for blob in composed.release.blobs}
     greeting = next(file.sha256 for file in after.release.files if file.path.endswith("greeting.txt"))
     assert changed == {greeting, after.release.bom}

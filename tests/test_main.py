@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from appliance.__main__ import cli
-from appliance.console import options_first
+from appliance.console import options_first, refusal_of
 from tests.tiny import PROJECT, Site
 from tests.world import World, key
 
@@ -308,11 +309,14 @@ def test_uninstall_asks_and_no_is_two(site: Site) -> None:
 
 
 def test_our_own_bug_is_one_and_says_so(site: Site) -> None:
-    (site.server.state.folder / "installed.json").mkdir()  # nothing foresees this
-    done = run(site, "status")
+    code = (
+        "import sys; from appliance import __main__ as a; a.Session = None\n"
+        "a.main(['--root', sys.argv[1], 'status'])"
+    )
+    done = python("-c", code, site.root)
     assert done.returncode == 1
     assert "a fault of the appliance itself" in done.stderr
-    assert "IsADirectoryError" in done.stderr
+    assert "TypeError" in done.stderr
 
 
 def test_what_is_written_can_be_read_by_services_whatever_the_umask(site: Site) -> None:
@@ -344,3 +348,60 @@ def test_carrying_out_needs_the_lock_that_was_passed_on(site: Site) -> None:
     assert json.loads(done.stdout)["error"] == "BadInput"
     assert isinstance(cli.commands["carry-out"], click.Command)
     assert "carry-out" not in run(site, "--help").stdout
+
+
+# --- What a site does to our files -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["binding.json", "journal", "roots/1.root.json"])
+def test_a_folder_in_place_of_a_file_is_named_and_no_fault_of_ours(site: Site, name: str) -> None:
+    path = site.root / "state" / name
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    done = run(site, "--json", "status")
+    assert done.returncode == 11, done.stderr
+    (error,) = (json.loads(line) for line in (done.stdout + done.stderr).splitlines() if '"error"' in line)
+    assert "Traceback" not in str(error)
+    assert name.partition("/")[0] in error["where"]
+    assert error["remedy"]
+
+
+def test_a_disk_that_refuses_is_the_machine_s_fault(tmp_path: Path) -> None:
+    refused = refusal_of(OSError(errno.EROFS, os.strerror(errno.EROFS), str(tmp_path)))
+    assert refused is not None
+    assert refused.exit_code == 20
+    assert refused.where == str(tmp_path)
+    assert refusal_of(OSError(errno.EBADF, "bad descriptor")) is None, "that is a fault of ours"
+
+
+def test_a_last_line_of_the_journal_that_is_too_deep_is_a_torn_one(site: Site) -> None:
+    with (site.root / "state" / "journal").open("ab") as file:
+        file.write(b'{"facts":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b'},"number":1}\n')
+    done = run(site, "status")
+    assert done.returncode in {0, 11}, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_names_that_are_not_utf_8_are_spelled_in_json(site: Site) -> None:
+    folder = site.root / "store" / "blobs" / "sha256"
+    folder.mkdir(parents=True, exist_ok=True)
+    Path(os.fsdecode(os.fsencode(folder) + b"/z\xff")).touch()
+    done = run(site, "--json", "store", "check")
+    assert done.returncode == 11, done.stderr
+    for line in done.stdout.splitlines():
+        json.loads(line)
+
+
+def test_a_folder_in_a_blob_s_place_is_pruned(site: Site) -> None:
+    folder = site.root / "store" / "blobs" / "sha256"
+    (folder / ("0" * 64) / "within").mkdir(parents=True)
+    done = run(site, "store", "prune", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert list(folder.iterdir()) == []
+
+
+def test_without_a_command_the_help_has_lines() -> None:
+    done = python("-m", "appliance")
+    assert done.returncode == 2
+    assert "\\n" not in done.stderr
+    assert len(done.stderr.splitlines()) > 10

@@ -60,7 +60,7 @@ def version(number: str, counter: int, image: int, sources: str) -> Change:
         f"{sources}\nimages:\n  guide:\n    reference: banip/guide:{image}\n\n"
         "packages: [banip-program, nginx-light, podman]\n\nplaybooks:\n  roles: [api, guide]\n"
     )
-    return Change(number, counter, ((MANIFEST, r"(?m)^playbooks:\n  roles: \[api\]\n", added),))
+    return Change(number, counter, ((MANIFEST, r"(?m)^playbooks:\n  roles: \[api, remedy\]\n", added),))
 
 
 def sources(archive: AptRepository, images: Registry) -> str:

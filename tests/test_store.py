@@ -17,7 +17,7 @@ from hypothesis import strategies as some
 from appliance.durable import make_folder, remove_file, replace_link, write_file
 from appliance.errors import Incomplete, Tampered, UnreadableMedium
 from appliance.format import Blob, sha256_hex
-from appliance.store import Progress, Store
+from appliance.store import PIECE_BYTES, Progress, Store
 from appliance.text import text
 
 if TYPE_CHECKING:
@@ -273,6 +273,82 @@ def test_a_file_reached_through_a_link_is_taken_in_as_content(store: Store, tmp_
     (tmp_path / "snapshot").symlink_to("content")
     blob = store.add_file(tmp_path / "snapshot")
     assert store.has(blob)
+
+
+def test_a_file_is_taken_in_under_a_digest_only_if_it_is_that_content(store: Store, tmp_path: Path) -> None:
+    for mode in (0o444, 0o640):
+        source = tmp_path / f"{mode:o}"
+        source.write_bytes(b"weights")
+        source.chmod(mode)
+        assert not store.add_file_of(blob_of(b"w3ights"), source)
+        assert not store.add_file_of(blob_of(b"weights and more"), source)
+        assert files_below(store.folder) == [], "nothing of it is left"
+        assert (source.read_bytes(), stat.S_IMODE(source.stat().st_mode)) == (b"weights", mode)
+    assert store.add_file_of(blob_of(b"weights"), tmp_path / "640")
+    assert store.add_file_of(blob_of(b"weights"), tmp_path / "444"), "again, under the name that is there"
+    assert files_below(store.folder) == [f"blobs/sha256/{sha256_hex(b'weights')}"]
+    assert store.check(lambda _: None) == ()
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o640])
+def test_whoever_wants_to_see_a_file_pass_sees_all_of_it_in_order(
+    store: Store, tmp_path: Path, mode: int
+) -> None:
+    content = bytes(PIECE_BYTES) + b"x" * PIECE_BYTES + b"end"
+    source = tmp_path / "file"
+    source.write_bytes(content)
+    source.chmod(mode)
+    seen: list[bytes] = []
+    assert store.add_file_of(blob_of(content), source, seen.append)
+    assert b"".join(seen) == content
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o640])
+def test_a_file_that_changes_while_it_is_read_is_not_taken_in(
+    store: Store, tmp_path: Path, mode: int
+) -> None:
+    content = bytes(2 * PIECE_BYTES)
+    source = tmp_path / "file"
+    source.write_bytes(content)
+    source.chmod(mode)
+
+    def grow(_: bytes) -> None:
+        source.chmod(0o644)
+        with source.open("ab") as file:
+            file.write(b"more")
+        source.chmod(mode)
+
+    assert not store.add_file_of(blob_of(content), source, grow)
+    assert files_below(store.folder) == []
+
+
+def test_another_file_put_under_the_name_while_it_is_read_is_not_linked(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "file"
+    source.write_bytes(b"weights")
+    source.chmod(0o444)
+
+    def exchange(_: bytes) -> None:
+        other = tmp_path / "other"
+        other.write_bytes(b"changed")
+        other.chmod(0o444)
+        other.rename(source)
+
+    assert store.add_file_of(blob_of(b"weights"), source, exchange)
+    assert store.path(sha256_hex(b"weights")).read_bytes() == b"weights"
+
+
+def test_a_file_whose_reader_is_stopped_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    def stop(_: bytes) -> None:
+        raise KeyboardInterrupt
+
+    for mode in (0o444, 0o640):
+        source = tmp_path / f"{mode:o}"
+        source.write_bytes(b"weights")
+        source.chmod(mode)
+        with pytest.raises(KeyboardInterrupt):
+            store.add_file_of(blob_of(b"weights"), source, stop)
+    assert files_below(store.folder) == []
 
 
 # --- Blobs seen through a release folder ------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """No second pass: real command lines under strace, and how many bytes they read of what.
 
-A bundle of some 100 MB, made by ``build.py`` as a person makes it, and a sparse one of 200 GB.
+A bundle of some 150 MB with a model, an image and wheels, made by ``build.py`` as a person makes it out of a
+registry and a hub, and a sparse one of 200 GB.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -26,7 +28,15 @@ from bench.carried import (
 )
 from bench.content import PRODUCT
 from bench.measure import measure
+from bundle.lock import read_lock
 from tests.project import TinyProject
+from tests.sources.hub import local_hub
+from tests.sources.registry import make_image, registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from appliance.format import Blob
 
 pytestmark = [
     pytest.mark.real,
@@ -34,7 +44,8 @@ pytestmark = [
 ]
 
 PROJECT = Path(__file__).parent.parent
-WEIGHTS_BYTES = 100_000_000
+WEIGHTS_BYTES, LAYER_BYTES, SERVED_BYTES = 100_000_000, 24_000_000, 20_000_000
+MODEL, IMAGE = "someone/weights", "banip/large:1"
 ENVIRONMENT = {
     "PATH": os.environ["PATH"],
     "LC_ALL": "C.UTF-8",
@@ -92,21 +103,48 @@ def trace(folder: Path, *argv: object) -> Trace:
 
 @dataclass(frozen=True)
 class Shop:
-    """A project with a model of 100 MB, collected, and a server that trusts its keys."""
+    """A project of large models and a large image, collected under strace; a server that trusts its keys."""
 
     folder: Path
+    registry: str
+    hub: str
 
     @cached_property
     def project(self) -> TinyProject:
+        """The project, locked."""
         project = TinyProject(self.folder / "project")
         project.edit("weights_bytes: 4096", f"weights_bytes: {WEIGHTS_BYTES}")
+        sources = f"  find_links: [wheels]\n  registries: ['{self.registry}']\n  hub: {self.hub}\n"
+        project.edit("  find_links: [wheels]\n", sources)
+        project.edit("models:\n", f"models:\n  served:\n    hub: {MODEL}\n")
+        project.edit("playbooks:\n", f"images:\n  large:\n    reference: {IMAGE}\nplaybooks:\n")
         for argv in (("keys", "create", "--product", "tiny"), ("lock", project.manifest)):
             self.build(*argv)
-        self.build("collect", project.manifest)
         return project
 
     @cached_property
+    def collecting(self) -> Trace:
+        """What the project's first ``collect`` did."""
+        return trace(self.folder / "collecting", PROJECT / "build.py", "collect", self.project.manifest)
+
+    @cached_property
+    def layer(self) -> Blob:
+        """The only layer of the image."""
+        (layer,) = read_lock(self.project.check()).images[0].layers
+        return layer
+
+    @property
+    def store(self) -> Path:
+        """The store of the project, which is filled."""
+        assert self.collecting
+        return self.project.folder / ".banip" / "store"
+
+    def blob(self, sha256: str) -> Path:
+        return self.store / "blobs" / "sha256" / sha256
+
+    @cached_property
     def bundle(self) -> Path:
+        assert self.collecting
         self.build("build", self.project.manifest, "--out", "dist")
         bundle = self.project.folder / "dist" / "tiny-1.0.0.tar"
         self.build("sign", bundle, "--key", "keys/release-1.pem")
@@ -135,8 +173,15 @@ def adopted(root: Path, first_root: Path, product: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    return Shop(tmp_path_factory.mktemp("traces").resolve())
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    folder = tmp_path_factory.mktemp("traces").resolve()
+    noise = os.urandom(LAYER_BYTES)  # what is packed is no smaller, and the zeros are nothing
+    with registry(folder / "registry") as shelf, local_hub() as hub:
+        make_image(shelf, IMAGE, [{"noise": noise, "zeros": bytes(LAYER_BYTES)}], ["/nothing"])
+        (folder / "model").mkdir()
+        (folder / "model" / "model.safetensors").write_bytes(os.urandom(SERVED_BYTES))
+        hub.publish(MODEL, folder / "model")
+        yield Shop(folder, shelf.url, hub.url)
 
 
 @pytest.fixture(scope="module")
@@ -151,19 +196,45 @@ def hollow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_collecting_reads_what_arrives_once_and_never_what_it_stored(shop: Shop) -> None:
+    seen, layer = shop.collecting, shop.layer
+    banip = shop.project.folder / ".banip"
+    (image,) = read_lock(shop.project.check()).images
+    arrived = banip / "images" / image.source / "sha256" / layer.sha256
+    assert layer.size_bytes > LAYER_BYTES
+    assert seen.bytes_read(arrived) == layer.size_bytes
+    assert seen.bytes_read(banip / "hub") == SERVED_BYTES
+    assert seen.bytes_read(banip / "store") < WEIGHTS_BYTES / 100, "what was made and stored is not read"
+    assert seen.bytes_read(banip) <= ONCE * (layer.size_bytes + SERVED_BYTES)
+    for place in (arrived, banip / "hub", banip / "store"):
+        assert seen.other_ways(place) == []
+
+
 def test_building_reads_each_large_blob_once(shop: Shop, tmp_path: Path) -> None:
-    store = shop.project.folder / ".banip" / "store"
-    seen = trace(
-        tmp_path / "t",
-        PROJECT / "build.py",
-        *("build", shop.project.manifest, "--out", tmp_path / "dist", "--keys", shop.project.folder / "keys"),
-    )
-    large = [path for path in (store / "blobs" / "sha256").iterdir() if path.stat().st_size > WEIGHTS_BYTES]
-    assert len(large) == 1
-    assert seen.bytes_read(large[0]) == large[0].stat().st_size
-    assert seen.bytes_read(store) <= ONCE * _content_bytes(tmp_path / "dist" / "tiny-1.0.0.tar")
-    assert seen.bytes_read(tmp_path / "dist") < WEIGHTS_BYTES / 100, "what was written is not read again"
+    store, dist = shop.store, tmp_path / "dist"
+    keys = shop.project.folder / "keys"
+    argv = (PROJECT / "build.py", "build", shop.project.manifest, "--out", dist, "--keys", keys)
+    seen = trace(tmp_path / "t", *argv)
+    sizes = {path: path.stat().st_size for path in (store / "blobs" / "sha256").iterdir()}
+    large = {path: size_bytes for path, size_bytes in sizes.items() if size_bytes >= SERVED_BYTES}
+    assert len(large) == 3
+    assert sizes[shop.blob(shop.layer.sha256)] > LAYER_BYTES
+    assert {path: seen.bytes_read(path) for path in large} == large
+    assert seen.bytes_read(store) <= ONCE * _content_bytes(dist / "tiny-1.0.0.tar")
+    assert seen.bytes_read(dist) < WEIGHTS_BYTES / 100, "what was written is not read again"
     assert seen.other_ways(store) == []
+
+
+def test_building_from_an_older_store_reads_a_layer_once_more_and_never_again(
+    shop: Shop, tmp_path: Path
+) -> None:
+    layer, records = shop.blob(shop.layer.sha256), shop.project.folder / ".banip" / "layers"
+    shutil.rmtree(records)
+    keys = shop.project.folder / "keys"
+    for times in (2, 1):
+        argv = ("build", shop.project.manifest, "--out", tmp_path / f"{times}", "--keys", keys)
+        seen = trace(tmp_path / f"t{times}", PROJECT / "build.py", *argv)
+        assert seen.bytes_read(layer) == times * shop.layer.size_bytes
 
 
 def test_building_a_bundle_judges_it_reading_it_once(shop: Shop, tmp_path: Path) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import timezone
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 from appliance.audit.facts import AuditFacts, Fact
+from appliance.audit.integrity import DAYS, Recorded, Records
 from appliance.audit.reading import (
     accounts,
+    audits,
     containers,
     data,
     drift,
@@ -30,102 +35,142 @@ from appliance.audit.reading import (
 )
 from appliance.audit.reading.probe import Unreadable, fact, lines
 from appliance.errors import BanipError
+from appliance.remedies import own_files
+from appliance.text import spelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Protocol
 
+    from appliance.audit.facts_host import PackageFiles
     from appliance.audit.facts_product import Drift, InstalledRelease
+    from appliance.audit.integrity import IntegrityRun, Seen
+    from appliance.audit.reading.drift import Reading
     from appliance.format import Release
     from appliance.release import Server
     from appliance.verify import Trust, TrustedBundle
 
-    class _Compare(Protocol):
-        """How files are compared with what was signed."""
-
-        def __call__(self, server: Server, release: Release, *, everything: bool) -> Drift: ...
+    _Compare = Callable[[Server, Release, Reading], Drift]
 
 
 #: A program that never answers costs its own limit; many of them together cost no more than this.
 SECONDS_MOST = 1800
 _TOO_LATE = f"not read within {SECONDS_MOST} s"
+#: Readers mostly wait for programs; what reads much itself, the walk and the digests, is one lane each.
+LANES_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What is audited: a server, and whom it trusts (None before first contact).
 
-    ``everything``: large files are hashed, too. ``contents``: whose files are read whole, which takes as long
-    as the disk needs: the release's and the system's ("all"), the release's, or nobody's. ``top``: where the
-    walk over files begins.
+    ``contents``: how the content of files becomes known. "recorded": what is signed by the record of the last
+    integrity run, no older than ``recorded_days``, and hashed where that is no long work; packages and the
+    journal by the record. "all": everything is read now; "release": only what is signed, and packages and the
+    journal not at all; "none": nobody's. ``top``: where the walk over files begins.
     """
 
     server: Server
     trust: Trust | None
-    everything: bool = False
-    contents: Literal["all", "release", "none"] = "all"
+    contents: Literal["recorded", "all", "release", "none"] = "recorded"
+    recorded_days: float = DAYS
     top: Path = Path("/")
 
-    def found(self) -> TrustedBundle | BanipError:
-        """Judge the installed release again. Raises ``Unreadable``."""
-        if self.trust is None:
+
+class _Judged:
+    """The installed release, judged again once for all who ask."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._found: Fact[TrustedBundle | BanipError] = fact("signed metadata", self._judge)
+
+    def _judge(self) -> TrustedBundle | BanipError:
+        if self._subject.trust is None:
             message = "this server trusts nobody yet"
             raise Unreadable(message)
-        return product.current(self.server, self.trust)
+        return product.current(self._subject.server, self._subject.trust)
+
+    def found(self) -> TrustedBundle | BanipError:
+        """Return it, or why it is refused. Raises ``Unreadable``."""
+        if self._found.value is None:
+            raise Unreadable(self._found.unread)
+        return self._found.value
 
     def proven(self) -> TrustedBundle:
-        """Return the installed release as proof. Raises ``Unreadable``."""
+        """Return it as proof. Raises ``Unreadable``."""
         found = self.found()
         if isinstance(found, BanipError):
             message = f"the installed release is no proof: {found}"
             raise Unreadable(message)
         return found
 
+    def proven_or_none(self) -> TrustedBundle | None:
+        """Return it as proof, None where none is installed. Raises ``Unreadable`` for one that is refused."""
+        return self.proven() if self._found.value is not None else None
+
     def release(self) -> InstalledRelease:
-        """Say what the installed release is. Raises ``Unreadable``."""
+        """Say what it is. Raises ``Unreadable``."""
         found = self.found()
-        if self.trust is None:
+        if self._subject.trust is None:
             message = "this server trusts nobody yet"
             raise Unreadable(message)
-        return product.release(self.server, self.trust, found)
-
-
-def collect(subject: Subject, version: str, progress: Callable[[str], None] = lambda _: None) -> AuditFacts:
-    """Read every fact; one that cannot be read carries its reason. ``version``: of this appliance."""
-    facts: dict[str, Fact[object]] = {}
-    until = time.monotonic() + SECONDS_MOST
-    release = fact("signed metadata", subject.release)
-    known = release.value
-    for name, source, read in _readers(subject, known):
-        progress(name)
-        in_time = time.monotonic() < until
-        facts[name] = fact(source, read) if in_time else Fact(source=source, unread=_TOO_LATE)
-    return AuditFacts(
-        taken=datetime.now(timezone.utc),
-        appliance=version,
-        release=release,
-        **facts,  # type: ignore[arg-type]
-    )
+        return product.release(self._subject.server, self._subject.trust, found)
 
 
 _Reader = tuple[str, str, "Callable[[], object]"]
+_Lane = tuple[_Reader, ...]
 
 
-def _readers(subject: Subject, known: InstalledRelease | None) -> tuple[_Reader, ...]:
-    """Return name, source and reader of every fact, in the order in which they are read."""
+def collect(
+    subject: Subject, version: str, progress: Callable[[str, float], None] = lambda _name, _seconds: None
+) -> AuditFacts:
+    """Read every fact; one that cannot be read carries its reason. ``version``: of this appliance.
+
+    Lanes are read side by side, the readers of one lane one after the other. ``progress`` gets each fact's
+    name and how many seconds it took, in the facts' order.
+    """
+    until = time.monotonic() + SECONDS_MOST
+    judged = _Judged(subject)
+    release = fact("signed metadata", judged.release)
+    with ThreadPoolExecutor(LANES_AT_ONCE, "audit") as threads:
+        lanes = [threads.submit(_read, lane, until) for lane in _lanes(subject, judged, release.value)]
+        read = [one for lane in lanes for one in lane.result()]
+    for name, _, seconds in read:
+        progress(name, seconds)
+    facts = AuditFacts(
+        taken=subject.server.clock.now().astimezone(timezone.utc),
+        appliance=version,
+        release=release,
+        **{name: one for name, one, _ in read},  # type: ignore[arg-type]
+    )
+    # Whoever may make a file may give it a name that is not UTF-8, and no report could be written.
+    return msgspec.convert(spelled(msgspec.to_builtins(facts)), AuditFacts)
+
+
+def _read(lane: _Lane, until: float) -> list[tuple[str, Fact[object], float]]:
+    found = []
+    for name, source, read in lane:
+        began = time.monotonic()
+        one = fact(source, read) if began < until else Fact[object](source=source, unread=_TOO_LATE)
+        found.append((name, one, time.monotonic() - began))
+    return found
+
+
+def _lanes(subject: Subject, judged: _Judged, known: InstalledRelease | None) -> tuple[_Lane, ...]:
+    """Return the readers of every fact, name, source and function, in lanes that do not wait for another."""
     return (
-        *_account_readers(),
-        *_file_readers(subject, known),
-        *_service_readers(known),
-        *_machine_readers(subject),
-        *_network_readers(known),
-        *_product_readers(subject, known),
-        *(_content_readers(subject) if subject.contents != "none" else ()),
-        *(_host_content_readers() if subject.contents == "all" else ()),
+        _walk_readers(subject),
+        _content_readers(subject, judged),
+        _service_readers(known),
+        _file_readers(subject, known),
+        _account_readers(),
+        _product_readers(subject, known),
+        _machine_readers(subject),
+        # What asks sockets who is connected must not see what asks them for an answer.
+        _network_readers(known),
     )
 
 
-def _account_readers() -> tuple[_Reader, ...]:
+def _account_readers() -> _Lane:
     return (
         ("host", "uname, /etc/os-release, systemd-detect-virt", host.host),
         ("accounts", "getent passwd, getent shadow", accounts.accounts),
@@ -145,7 +190,11 @@ def _account_readers() -> tuple[_Reader, ...]:
     )
 
 
-def _file_readers(subject: Subject, known: InstalledRelease | None) -> tuple[_Reader, ...]:
+def _walk_readers(subject: Subject) -> _Lane:
+    return (("finds", f"lstat {subject.top}", partial(walk.finds, subject.server.root, subject.top)),)
+
+
+def _file_readers(subject: Subject, known: InstalledRelease | None) -> _Lane:
     owned = (*known.paths, *(f"/etc/systemd/system/{unit}" for unit in known.units)) if known else ()
     return (
         ("files", "lstat", host.named_files),
@@ -154,15 +203,19 @@ def _file_readers(subject: Subject, known: InstalledRelease | None) -> tuple[_Re
         ("logs_files", "lstat /var/log", host.logs_files),
         ("path_folders", "lstat $PATH", accounts.path_folders),
         ("device_files", "lstat /dev", host.device_files),
-        ("finds", f"lstat {subject.top}", partial(walk.finds, subject.server.root, subject.top)),
         ("packages", "dpkg-query -W", packages.packages),
         ("package_trust", "apt-config dump, /etc/apt/sources.list.d", packages.package_trust),
-        ("programs", "dpkg-query --search", partial(packages.programs, owned)),
+        ("programs", "dpkg-query --search", partial(_programs, subject, owned)),
         ("scanners", "systemctl is-active, clamscan --version", packages.scanners),
     )
 
 
-def _service_readers(known: InstalledRelease | None) -> tuple[_Reader, ...]:
+def _programs(subject: Subject, owned: tuple[str, ...]) -> object:
+    """Look for what nobody brought: what `audit --fix` wrote, and is as it was written, somebody did."""
+    return packages.programs((*owned, *own_files(subject.server.state.folder)))
+
+
+def _service_readers(known: InstalledRelease | None) -> _Lane:
     return (
         ("services", "systemctl list-units, list-unit-files", services.services),
         ("failed_units", "systemctl list-units --failed", services.failed_units),
@@ -179,7 +232,7 @@ def _service_readers(known: InstalledRelease | None) -> tuple[_Reader, ...]:
     )
 
 
-def _machine_readers(subject: Subject) -> tuple[_Reader, ...]:
+def _machine_readers(subject: Subject) -> _Lane:
     return (
         ("kernel", "/proc/sys", host.kernel),
         ("devices", "modprobe --showconfig, /proc/modules, /sys/class/net, /sys/bus/usb", machine.devices),
@@ -190,7 +243,7 @@ def _machine_readers(subject: Subject) -> tuple[_Reader, ...]:
     )
 
 
-def _network_readers(known: InstalledRelease | None) -> tuple[_Reader, ...]:
+def _network_readers(known: InstalledRelease | None) -> _Lane:
     urls = known.health if known else ()
     return (
         ("listeners", "/proc/net (psutil)", network.listeners),
@@ -204,7 +257,7 @@ def _network_readers(known: InstalledRelease | None) -> tuple[_Reader, ...]:
     )
 
 
-def _product_readers(subject: Subject, known: InstalledRelease | None) -> tuple[_Reader, ...]:
+def _product_readers(subject: Subject, known: InstalledRelease | None) -> _Lane:
     server, images = subject.server, known.images if known else ()
     units = known.units if known else ()
     return (
@@ -218,26 +271,88 @@ def _product_readers(subject: Subject, known: InstalledRelease | None) -> tuple[
         ("api_users", str(server.data / "api" / "users.json"), partial(data.api_users, server)),
         ("requests", "journalctl -u banip-api", data.requests),
         ("earlier_audits", str(server.logs / "audit"), partial(data.earlier_audits, server.logs / "audit")),
+        ("audit_chain", str(server.state.folder / "audits"), partial(audits.audit_chain, server)),
     )
 
 
-def _content_readers(subject: Subject) -> tuple[_Reader, ...]:
-    """Readers whose time grows with the bytes on the disk."""
+def _content_readers(subject: Subject, judged: _Judged) -> _Lane:
+    """Readers whose time grows with the bytes on the disk, unless a record tells what they hold."""
     server = subject.server
-    return (
-        ("files_drift", str(server.releases), partial(_drift, subject, drift.files_drift)),
-        ("models_drift", str(server.releases), partial(_drift, subject, drift.models_drift)),
-        ("environments_drift", str(server.environments), partial(_drift, subject, drift.environments_drift)),
+    if subject.contents == "none":
+        return ()
+    record = _Record(subject, judged)
+    signed: _Lane = (
+        ("files_drift", str(server.releases), partial(_drift, subject, judged, record, drift.files_drift)),
+        ("models_drift", str(server.releases), partial(_drift, subject, judged, record, drift.models_drift)),
+        (
+            "environments_drift",
+            str(server.environments),
+            partial(_drift, subject, judged, record, drift.environments_drift),
+        ),
         ("documents", str(server.data / "api" / "collection"), partial(data.documents, server)),
     )
-
-
-def _host_content_readers() -> tuple[_Reader, ...]:
+    if subject.contents == "release":
+        return signed
+    if subject.contents == "all":
+        return (
+            *signed,
+            ("package_files", "dpkg --verify", packages.package_files),
+            ("journal_whole", "journalctl --verify", logs.journal_whole),
+        )
     return (
-        ("package_files", "dpkg --verify", packages.package_files),
-        ("journal_whole", "journalctl --verify", logs.journal_whole),
+        *signed,
+        ("package_files", "dpkg --verify, integrity run", record.package_files),
+        ("journal_whole", "journalctl --verify, integrity run", record.journal_whole),
     )
 
 
-def _drift(subject: Subject, compare: _Compare) -> object:
-    return compare(subject.server, subject.proven().release, everything=subject.everything)
+def _drift(subject: Subject, judged: _Judged, record: _Record, compare: _Compare) -> object:
+    proof = judged.proven()
+    return compare(subject.server, proof.release, record.reading())
+
+
+class _Record:
+    """What the last integrity run found, as far as this audit may go by it; read once for all who ask."""
+
+    def __init__(self, subject: Subject, judged: _Judged) -> None:
+        self._records = Records.on(subject.server)
+        self._wanted = subject.contents == "recorded"
+        self._ask = partial(self._believed, subject, judged)
+        self._known: Fact[tuple[IntegrityRun, dict[str, Seen]]] | None = None
+
+    def _believed(self, subject: Subject, judged: _Judged) -> tuple[IntegrityRun, dict[str, Seen]]:
+        now = subject.server.clock.now()
+        run = self._records.believed(judged.proven_or_none(), now, subject.recorded_days)
+        return run, self._records.seen(run)
+
+    def _fact(self) -> Fact[tuple[IntegrityRun, dict[str, Seen]]]:
+        if self._known is None:  # only this lane asks
+            self._known = fact(str(self._records.folder), self._ask)
+        return self._known
+
+    def _run(self) -> IntegrityRun:
+        found = self._fact()
+        if found.value is None:
+            raise Unreadable(found.unread)
+        return found.value[0]
+
+    def reading(self) -> Reading:
+        """Return how the content of signed files becomes known: where the record does not count, live."""
+        known = self._fact().value if self._wanted else None
+        return Recorded(*known) if known is not None else drift.Live()
+
+    def package_files(self) -> PackageFiles:
+        """Return what dpkg said then, and says now of what changed since. Raises ``Unreadable``."""
+        run = self._run()
+        if run.packages.value is None:
+            raise Unreadable(run.packages.unread)
+        return packages.package_files_since(run.packages.value, run.started)
+
+    def journal_whole(self) -> tuple[str, ...]:
+        """Return what journalctl said then, and says now of archives that changed. Raises ``Unreadable``."""
+        run = self._run()
+        if run.journal.value is None:
+            raise Unreadable(run.journal.unread)
+        there = [one for one in run.archives if Path(one.path).exists()]  # the oldest go by retention
+        changed = [Path(one.path) for one in there if not one.still(Path(one.path).stat())]
+        return logs.journal_whole_since(run.journal.value, changed)

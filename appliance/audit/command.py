@@ -1,147 +1,146 @@
-"""``appliance audit``: read the facts, judge them, write the report; say what its verdicts rest on."""
+"""``appliance audit``: read the facts, judge them, seal the report. What stands below it is a list."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from appliance import __version__
+from appliance.audit.coverage_command import coverage_command
+from appliance.audit.fix_command import asked_for, fix_options, run_fix, tell_mendable
+from appliance.audit.options import FORMATS, GRADE, SITE, rules_of
+from appliance.audit.report_command import report_command
+from appliance.audit.verify_command import verify_command
+from appliance.audit.watch_command import integrity_command, watch_command
 from appliance.console import Everywhere
-from appliance.errors import AuditFindings, BadInput, Untrusted
+from appliance.errors import AuditFindings
 from appliance.text import Event, text
 
 if TYPE_CHECKING:
-    from appliance.audit.coverage import Coverage, NotAutomated
-    from appliance.audit.facts import AuditFacts
     from appliance.audit.outcome import AuditResult
-    from appliance.audit.site import SiteRules
+    from appliance.audit.report import Written
     from appliance.format import Grade
     from appliance.session import Session
-    from appliance.text import Language
 
-FALLBACK_GRADE: Grade = "C"
-TABLE_WIDTH = 100
-GRADE = click.option(
-    "--grade", type=click.Choice(["C", "S", "O"]), help="Grade to audit for; default: the release's."
-)
-SITE = click.option(
-    "--site",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the institution's own audit files.  [default: /etc/banip/audit]",
-)
+#: Every command below ``appliance audit``, each in a module of its own: a new one is a line here.
+COMMANDS = (coverage_command, integrity_command, report_command, verify_command, watch_command)
 
 
 @click.group("audit", cls=Everywhere, invoke_without_command=True)
 @GRADE
 @SITE
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the reports; default: Banip's logs.")
-@click.option("--everything", is_flag=True, help="Hash large files too; models take minutes.")
+@FORMATS
+@fix_options
 @click.pass_context
 def audit_command(
-    context: click.Context, grade: Grade | None, site: Path | None, out: Path | None, *, everything: bool
+    context: click.Context,
+    *,
+    grade: Grade | None,
+    site: Path | None,
+    out: Path | None,
+    formats: tuple[str, ...],
 ) -> None:
-    r"""Audit this server, change nothing, write a report. Exit 3: something failed or is not established.
+    r"""Audit this server, change nothing (but --fix --yes), seal a report. Exit 3: there are findings.
 
     \b
     Examples:
       appliance audit
       appliance audit --grade S --out /root/report
+      appliance audit --format html --format xlsx
+      appliance audit --fix
       appliance audit coverage --grade S
+      appliance audit integrity
+      appliance audit verify
     """
     if context.invoked_subcommand is not None:
         context.meta["audit"] = (grade, site)
         return
-    _audit(context.obj, grade, _rules(site), out, everything=everything)
+    session: Session = context.obj
+    fix = asked_for(context)
+    if fix is not None:
+        run_fix(session, fix, grade, rules_of(site))
+        return
+    from appliance.audit.report import Wish, formats_named  # noqa: PLC0415 - --help starts without any of it
+    from appliance.audit.round import perform  # noqa: PLC0415 - as above
+
+    wish = Wish(session.language, formats_named(formats), out)
+    _, result, written = perform(session, grade, rules_of(site), wish)
+    _tell(session, result, written)
 
 
-@audit_command.command("coverage")
-@click.option(
-    "--guide", "names", multiple=True, help="Only this guide: kisa, n2sf, nis, or a checklist's name."
-)
-@click.option("--grade", type=click.Choice(["C", "S", "O"]), help="Only what applies to this grade.")
-@click.option("--summary", is_flag=True, help="Only the table, without the reasons.")
-@SITE
-@click.pass_context
-def coverage_command(
-    context: click.Context, names: tuple[str, ...], grade: Grade | None, site: Path | None, *, summary: bool
-) -> None:
-    r"""Say how each control of the guides is answered: by machine, in part, by a person, and why.
-
-    \b
-    Examples:
-      appliance audit coverage
-      appliance audit coverage --guide n2sf --grade S
-    """
-    from appliance.audit.coverage import coverage  # noqa: PLC0415 - --help starts without any of it
-
-    above = context.meta.get("audit", (None, None))
-    known = _rules(site or above[1]).checklists
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise BadInput(
-            text("there is no guide {name}; known are {known}", name=unknown[0], known=", ".join(known))
-        )
-    found = coverage([known[name] for name in names or known], grade or above[0])
-    _tell_coverage(context.obj, found, summary=summary)
-
-
-def _rules(site: Path | None) -> SiteRules:
-    from appliance.audit.site import AUDIT_FOLDER, read_rules  # noqa: PLC0415 - as above
-
-    if site is not None and not site.is_dir():
-        raise BadInput(text("there is no such folder"), where=site)
-    return read_rules(site or AUDIT_FOLDER)
+for command in COMMANDS:
+    audit_command.add_command(command)
 
 
 # --- The audit ---------------------------------------------------------------------------------------------
 
 
-def _audit(
-    session: Session, grade: Grade | None, rules: SiteRules, out: Path | None, *, everything: bool
-) -> None:
-    from appliance.audit.report import write_reports  # noqa: PLC0415 - as above
-    from appliance.audit.result import audit  # noqa: PLC0415 - as above
-
-    facts = _facts(session, everything=everything)
-    release = facts.release.value
-    result = audit(facts, grade or (release.grade if release and release.grade else FALLBACK_GRADE), rules)
-    paths = write_reports(out or session.server.logs / "audit", facts, result, session.language)
-    _tell(session, result, paths)
-
-
-def _facts(session: Session, *, everything: bool) -> AuditFacts:
-    from appliance.audit.collect import Subject, collect  # noqa: PLC0415 - as above
-
-    try:
-        trust = session.trust()
-    except Untrusted:  # before first contact there is still a host to look at
-        trust = None
-    return collect(Subject(session.server, trust, everything), __version__)
-
-
-def _tell(session: Session, result: AuditResult, paths: tuple[Path, ...]) -> None:
-    from appliance.audit.words import STATUS_WORDS  # noqa: PLC0415 - as above
-
+def _tell(session: Session, result: AuditResult, written: Written) -> None:
     _tell_faults(session, result)
     _tell_lapsed(session, result)
-    counts = ", ".join(
-        f"{STATUS_WORDS[status].render(session.language)} {count}" for status, count in result.counts.items()
-    )
-    words = text("grade {grade}: {counts}; report: {path}", grade=result.grade, counts=counts, path=paths[0])
-    facts = {"grade": result.grade, "score": result.score, "counts": result.counts}
-    guides = {guide.guide: {"counts": guide.counts, "score": guide.score} for guide in result.guides}
-    session.result(words, {**facts, "guides": guides, "reports": [str(path) for path in paths]})
+    tell_mendable(session, result)
+    _tell_seal(session, written)
+    _tell_result(session, result, written)
     found = result.findings()
     if found:
         raise AuditFindings(
             text("the audit found {count} things to look at", count=found),
-            where=paths[0],
+            where=written.paths[0],
             remedy=text("the report says for each what was seen, what was expected, and how to mend it"),
         )
+
+
+def _tell_result(session: Session, result: AuditResult, written: Written) -> None:
+    from appliance.audit.words import STATUS_WORDS  # noqa: PLC0415 - as above
+
+    counts = ", ".join(
+        f"{STATUS_WORDS[status].render(session.language)} {count}" for status, count in result.counts.items()
+    )
+    path = written.paths[0]
+    words = text("grade {grade}: {counts}; report: {path}", grade=result.grade, counts=counts, path=path)
+    session.result(
+        words,
+        {
+            "grade": result.grade,
+            "score": result.score,
+            "counts": result.counts,
+            "guides": {one.guide: {"counts": one.counts, "score": one.score} for one in result.guides},
+            "folder": str(written.folder),
+            "reports": [str(path) for path in written.paths],
+            "left_out": dict(written.left_out),
+            "number": written.link.record.number,
+            "head": written.link.head,
+            "previous": written.link.record.previous,
+            "key": written.link.record.key,
+        },
+    )
+
+
+def _tell_seal(session: Session, written: Written) -> None:
+    """Say what belongs on paper, and what changed since the audit before."""
+    history, record = written.history, written.link.record
+    if history.comparison is not None:
+        before = history.comparison.earlier
+        words = text(
+            "since record {number} of {date}: {count} statuses changed",
+            number=before.number,
+            date=f"{before.taken:%Y-%m-%d}",
+            count=len(history.comparison.changes),
+        )
+        session.say(Event("compared", words, {"earlier": before.number}))
+    if history.absent is not None:
+        words = text("{said}", said=getattr(history.absent, session.language))
+        session.say(Event("not-compared", words))
+    words = text(
+        "for paper: record {number}, head {head}, key {key}",
+        number=record.number,
+        head=written.link.head,
+        key=record.key,
+    )
+    session.say(Event("sealed", words, {"number": record.number, "head": written.link.head}))
 
 
 def _tell_faults(session: Session, result: AuditResult) -> None:
@@ -174,54 +173,3 @@ def _tell_lapsed(session: Session, result: AuditResult) -> None:
                 names=", ".join(one.applies_to),
             )
             session.say(Event("decision", words, msgspec.to_builtins(one)))
-
-
-# --- Coverage ----------------------------------------------------------------------------------------------
-
-
-def _tell_coverage(session: Session, found: Coverage, *, summary: bool) -> None:
-    if session.as_json:
-        session.result(
-            text("{count} controls are not answered by checks alone", count=len(found.not_automated)), found
-        )
-        return
-    session.write(_table(found, session.language))
-    if not summary:
-        for one in found.not_automated:
-            session.write("\n".join(_lines(one, session.language)))
-
-
-def _table(found: Coverage, language: Language) -> str:
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - only this command draws a table
-    from rich.console import Console  # noqa: PLC0415 - as above
-    from rich.table import Table  # noqa: PLC0415 - as above
-
-    from appliance.audit.words import ANSWERED_WORDS  # noqa: PLC0415 - --help starts without any of it
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(text("guide").render(language), no_wrap=True)
-    table.add_column(text("grade").render(language))
-    for words in (*ANSWERED_WORDS.values(), text("in all")):
-        table.add_column(words.render(language), justify="right")
-    for one in found.counts:
-        name = getattr(one.name, language) if one.area is None else f"  {getattr(one.name, language)}"
-        numbers = (*one.answered.values(), one.total)
-        table.add_row(name, one.grade or "-", *map(str, numbers), style="" if one.area else "bold")
-    shown = io.StringIO()
-    Console(file=shown, width=TABLE_WIDTH, no_color=True).print(table)
-    return "\n".join(line.removeprefix(" ").rstrip() for line in shown.getvalue().splitlines())
-
-
-def _lines(one: NotAutomated, language: Language) -> list[str]:
-    """Return a control as a person reads it: how it is answered, and why not by checks alone."""
-    from appliance.audit.words import ANSWERED_WORDS  # noqa: PLC0415 - --help starts without any of it
-
-    said = (
-        (text("shown"), "; ".join(getattr(words, language) for words in one.shown)),
-        (text("why"), getattr(one.reason, language)),
-        (text("ask"), getattr(one.ask, language) if one.ask else ""),
-        (text("look at"), ", ".join(getattr(words, language) for words in one.look)),
-        (text("uncertain"), "; ".join(getattr(words, language) for words in one.uncertain)),
-    )
-    head = f"{one.id}  {one.title}  [{ANSWERED_WORDS[one.answered].render(language)}]"
-    return [head, *(f"    {name.render(language)}: {words}" for name, words in said if words)]

@@ -6,12 +6,21 @@ from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003 - msgspec resolves annotations at run time
 from typing import TYPE_CHECKING, Literal
 
+from appliance.audit.catalogue import Words  # noqa: TC001 - as above
 from appliance.audit.outcome import Status  # noqa: TC001 - as above
 from appliance.format import Grade, Sha256, Value
 
 if TYPE_CHECKING:
     from appliance.audit.outcome import AuditResult
-    from appliance.text import Language
+    from appliance.text import Language, Text
+
+
+class Unavailable(Exception):
+    """A format cannot be made here; ``words`` name what is missing and what serves instead."""
+
+    def __init__(self, words: Text) -> None:
+        super().__init__(str(words))
+        self.words = words
 
 
 class Record(Value, frozen=True):
@@ -53,12 +62,26 @@ class Comparison:
     changes: tuple[Change, ...]
 
 
+class History(Value, frozen=True):
+    """What an audit knew of those before it (``history.json``): its report can be made again anywhere.
+
+    ``absent``: why there is nothing to compare with, where there is not.
+    """
+
+    format: Literal[1] = 1
+    comparison: Comparison | None = None
+    trend: tuple[Record, ...] = ()
+    absent: Words | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Edition:
     """One report, in whatever format: every format is made from this and from nothing else.
 
-    ``record`` and ``head`` are None for a result that is in no chain, because it was judged elsewhere.
-    ``trend``: the records of earlier audits, the oldest first. ``redacted``: for taking out of the institute.
+    ``record`` and ``head`` are None for a result that is in no chain, because it was judged elsewhere;
+    ``judged_from`` is then the record whose facts were judged again. ``verified``: the facts come from a
+    sealed folder, and not from a bare file that anybody may have written. ``trend``: the records of earlier
+    audits of the same grade, the oldest first. ``redacted``: for taking out of the institute.
     """
 
     result: AuditResult
@@ -68,3 +91,5 @@ class Edition:
     comparison: Comparison | None = None
     trend: tuple[Record, ...] = ()
     redacted: bool = False
+    verified: bool = True
+    judged_from: Record | None = None

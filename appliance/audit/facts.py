@@ -46,6 +46,7 @@ from appliance.audit.facts_host import (  # noqa: TC001
 from appliance.audit.facts_network import Connection, Firewall, Links, Listener, Tls, Web  # noqa: TC001
 from appliance.audit.facts_product import (  # noqa: TC001
     ApiUser,
+    AuditChain,
     Container,
     Documents,
     Drift,
@@ -60,6 +61,8 @@ from appliance.format import Value
 from appliance.text import text
 
 _T = TypeVar("_T")
+#: Years that a clock may show; beyond them days cannot be counted in Korean time.
+_YEARS = (1970, 9998)
 
 
 class NotRead(Exception):
@@ -161,6 +164,7 @@ class AuditFacts(Value, frozen=True, kw_only=True):
     documents: Fact[Documents] = Fact()
     requests: Fact[RequestLog] = Fact()
     earlier_audits: Fact[tuple[datetime, ...]] = Fact()
+    audit_chain: Fact[AuditChain] = Fact()
 
     def proven(self) -> InstalledRelease:
         """Return the release where its signature holds; a refused one proves nothing. Raises ``NotRead``."""
@@ -173,6 +177,10 @@ class AuditFacts(Value, frozen=True, kw_only=True):
 def facts_from_bytes(data: bytes, where: object) -> AuditFacts:
     """Read a facts file that an audit wrote. Raises ``BadInput``."""
     try:
-        return msgspec.json.decode(data, type=AuditFacts)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        facts = msgspec.json.decode(data, type=AuditFacts)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(text("this is not a facts file of an audit"), where=where, seen=error) from error
+    if facts.taken.tzinfo is None or not _YEARS[0] <= facts.taken.year <= _YEARS[1]:
+        place, seen = f"{where}: $.taken", facts.taken.isoformat()
+        raise BadInput(text("this is not a facts file of an audit"), where=place, seen=seen)
+    return facts

@@ -26,13 +26,21 @@ class Unit(Value, frozen=True, omit_defaults=True):
 
 
 class Drift(Value, frozen=True):
-    """Files on the disk against signed digests: ``hashed`` by content, ``sized`` by size alone."""
+    """Files on the disk against signed digests, counted by how the content of each became known.
+
+    ``hashed``: now. ``recorded``: by the integrity run that began at ``run``, unchanged on the disk since.
+    ``sized``: not at all, only the size was compared. ``unsigned``: nobody signed their content, because the
+    installation writes it: scripts that name their environment.
+    """
 
     hashed: int
     sized: int
     changed: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
+    recorded: int = 0
+    unsigned: int = 0
+    run: datetime | None = None
 
 
 class InstalledRelease(Value, frozen=True, omit_defaults=True):
@@ -74,6 +82,21 @@ class StateJournal(Value, frozen=True, omit_defaults=True):
     intakes: tuple[datetime, ...] = ()  # when a medium was at work: events of an import or an installation
     last_backup: datetime | None = None
     last_outcome: str = ""  # of the newest operation: install, upgrade, rollback, failed, ...
+
+
+class AuditChain(Value, frozen=True, omit_defaults=True):
+    """The chain of earlier audits: how many records its ledger has, and whatever does not hold of it.
+
+    ``first``: the number of the oldest record; ``head``: the newest head; ``key``: SHA-256 of the server's
+    audit key; ``sealed``: folders that were looked at and are as they were sealed.
+    """
+
+    records: int
+    first: int = 0
+    head: str = ""
+    key: str = ""
+    sealed: int = 0
+    faults: tuple[str, ...] = ()
 
 
 class Mounted(Value, frozen=True):

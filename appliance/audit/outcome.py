@@ -83,7 +83,7 @@ class Result(Value, frozen=True):
     """One check: what was asked, what was seen and where, which controls it stands for, what to do.
 
     ``found`` is what the check itself found; ``status`` differs from it only by an exception that is in force
-    or a person's answer.
+    or a person's answer. ``automatic``: `audit --fix` mends it; of what failed, on this server as it was.
     """
 
     id: str
@@ -97,6 +97,7 @@ class Result(Value, frozen=True):
     where: str
     items: tuple[Item, ...]
     remedy: Words
+    automatic: bool = False
     tailored: Tailored | None = None
     exception: Accepted | None = None
     attestation: Attested | None = None

@@ -9,6 +9,7 @@ from appliance.audit.catalogue import Check, Words, checks
 from appliance.audit.checklists import items_by_check
 from appliance.audit.checks import CHECKS, Asked, Verdict, judge_one
 from appliance.audit.controls import EXCUSABLE, WEIGHTS, guide_result, share
+from appliance.audit.fixes import is_mendable
 from appliance.audit.outcome import STATUSES, AuditResult, ControlResult, Result, Score
 from appliance.audit.site import korean_day, no_rules
 from appliance.audit.standing import Decisions
@@ -97,6 +98,7 @@ def _result(
         where=verdict.where,
         items=items,
         remedy=about.remedy.of(limit=limit, grade=grade),
+        automatic=is_mendable(name, facts, limit, verdict.status),
         tailored=tailored,
         exception=exception,
         attestation=attestation,

@@ -62,6 +62,42 @@ LABELS: dict[str, Text] = {
     "report_grade": text("Grade of this document"),
     "score": text("Score"),
     "score_note": text("weighted by importance; what was not established counts as not passed"),
+    "number": text("Number of the audit"),
+    "head": text("Head of the chain of audits (SHA-256)"),
+    "previous": text("Head before it"),
+    "key_digest": text("Server's key (SHA-256)"),
+    "proof": text("Place in the chain of audits"),
+    "proof_note": text(
+        "Keep this page on paper: whoever changes this audit or an earlier one later cannot keep this head."
+    ),
+    "no_chain": text("in no chain: judged elsewhere than on the server"),
+    "judged_from": text("Judged again from the facts of audit no."),
+    "unverified": text("Nobody vouches for these facts: they come from a file without a seal."),
+    "redacted": text("redacted edition, for taking out"),
+    "redacted_note": text(
+        "Left out: names of server, system, release and people, addresses, paths, versions, files, evidence, "
+        "what was observed and where, remedies, reasons, the institution's decisions and own checklists."
+    ),
+    "redacted_grade": text(
+        "Its grade is that of the full report: it names no server, but it says where one is weak. Whether it "
+        "is open (O) and may leave is decided by the institution alone."
+    ),
+    "by_grade": text("By grade"),
+    "this_audit": text("this audit"),
+    "audited_apart": text("audited apart"),
+    "audit": text("Audit no."),
+    "difference": text("Since the last audit"),
+    "newly_failing": text("Newly failing"),
+    "newly_unknown": text("Newly not established"),
+    "mended": text("Mended"),
+    "otherwise": text("Otherwise changed"),
+    "with_checks": text("Items of the guides that changed with them"),
+    "no_earlier": text("There is no earlier audit for this grade."),
+    "all_turns": text("All that changed since the last audit"),
+    "before": text("Before"),
+    "after": text("Now"),
+    "more": text("and more:"),
+    "trend": text("Scores over time"),
     "areas": text("By area"),
     "area": text("Area"),
     "urgent": text("To be mended first"),
@@ -70,11 +106,13 @@ LABELS: dict[str, Text] = {
     "everything": text("all"),
     "search": text("Search id, title, observed value"),
     "check": text("Check"),
+    "item": text("Item"),
     "status": text("Status"),
     "importance": text("Importance"),
     "observed": text("Observed"),
     "expected": text("Expected"),
     "where": text("Where"),
+    "when": text("When"),
     "items": text("Items of the guides"),
     "guides": text("By guide"),
     "guide": text("Guide"),
@@ -83,6 +121,7 @@ LABELS: dict[str, Text] = {
         "Evidence: of the controls of which this server shows something, how many are right in what it "
         "shows; not how much of a guide is met."
     ),
+    "guide_counts": text("By guide, counted"),
     "controls": text("Items of the guides, one by one"),
     "control_search": text("Search number, name, words"),
     "not_asked": text("not asked at this grade"),
@@ -125,7 +164,7 @@ LABELS: dict[str, Text] = {
         "(procedures, people, rooms, the network outside) are not in it."
     ),
     "limit_root": text(
-        "Whoever is root on this server could forge it. Compare the operation log's last value with an "
+        "Whoever is root on this server could forge it. Compare the head of the chain with the one on an "
         "earlier paper copy."
     ),
     "limit_crypto": text(
@@ -135,8 +174,8 @@ LABELS: dict[str, Text] = {
         "An exception is shown as an exception and an attestation as an answer; neither counts as passed."
     ),
     "limit_size": text(
-        "Files above 8 MiB are compared by size unless the audit was asked to hash everything; byte code "
-        "that Python writes is not compared."
+        "What is large was hashed by the last integrity run and is compared by what the disk notes of a "
+        "change since; packages and the journal likewise. Byte code that Python writes is not compared."
     ),
     "limit_guides": text(
         "Guides: KISA 2026 (Unix servers), N2SF 1.0, NIS AI security guidebook 2025; numbers and titles only."

@@ -1053,6 +1053,7 @@ PLANTS: tuple[Plant, ...] = (
 
 #: Why a check was not seen to pass and to fail as well on any of these servers.
 ONE_WAY: dict[str, str] = {
+    "audit.chain": "these servers have sealed no audit; tests/test_audit_chain.py forges and breaks real chains",
     "crypto.validated-module": "a person judges it: no program can know",
     "hardware.inventory": "a person judges it: no program can know",
     "host.patch-level": "a person judges it: no program can know",

@@ -22,6 +22,7 @@ from appliance.text import text
 if TYPE_CHECKING:
     from appliance.audit.facts import AuditFacts, Fact
     from appliance.audit.facts_product import Drift
+    from appliance.text import Text
 
 #: How strict a release's roles are: C asks most.
 _STRICTNESS = {"O": 0, "S": 1, "C": 2}
@@ -86,16 +87,15 @@ def files_intact(facts: AuditFacts, _: Asked) -> Verdict:
 
 
 @check("release.models-intact")
-def models_intact(facts: AuditFacts, _: Asked) -> Verdict:
+def models_intact(facts: AuditFacts, asked: Asked) -> Verdict:
     """Models are what was signed: by their digests, as a model of the right size proves nothing."""
     drift = facts.models_drift.get()
-    verdict_so_far = _intact(facts.models_drift)
-    if verdict_so_far.status == "fail" and not drift.hashed + drift.sized + len(drift.missing):
+    if not (_compared(drift) or drift.changed or drift.missing or drift.extra):
         return not_applicable(text("the release brings no model"), facts.models_drift.source)
-    if verdict_so_far.status == "pass" and drift.sized:
-        words = text("{hashed} files by digest, {sized} by size", hashed=drift.hashed, sized=drift.sized)
-        return unknown(words, facts.models_drift.source)
-    return verdict_so_far
+    found = _intact(facts.models_drift)
+    if found.status == "pass" and drift.run is not None and (facts.taken - drift.run).days > asked.number:
+        return unknown(found.observed, found.where)  # young enough for whoever read it, and not here
+    return found
 
 
 @check("release.environments-intact")
@@ -105,12 +105,30 @@ def environments_intact(facts: AuditFacts, _: Asked) -> Verdict:
 
 
 def _intact(fact: Fact[Drift]) -> Verdict:
+    """Judge a comparison: a difference fails, and what only its size is known of nobody can tell."""
     drift = fact.get()
     found = [f"{kind}: {path}" for kind in ("changed", "missing", "extra") for path in getattr(drift, kind)]
-    words = text("{hashed} files by digest, {sized} by size", hashed=drift.hashed, sized=drift.sized)
-    if not drift.hashed + drift.sized + len(found):
+    if found:
+        return failed(listed(found), fact.source)
+    if not _compared(drift):
         return failed(text("nothing was compared"), fact.source)
-    return unless(found, fact.source, words)
+    return unknown(_counts(drift), fact.source) if drift.sized else passed(_counts(drift), fact.source)
+
+
+def _compared(drift: Drift) -> int:
+    return drift.hashed + drift.recorded + drift.sized + drift.unsigned
+
+
+def _counts(drift: Drift) -> Text:
+    if drift.run is None:
+        return text("{hashed} files by digest, {sized} by size", hashed=drift.hashed, sized=drift.sized)
+    return text(
+        "{hashed} files by digest, {recorded} unchanged since the integrity run of {day}, {sized} by size",
+        hashed=drift.hashed,
+        recorded=drift.recorded,
+        day=f"{drift.run:%Y-%m-%d}",
+        sized=drift.sized,
+    )
 
 
 @check("release.bill-of-materials")
@@ -186,6 +204,18 @@ def audit_regular(facts: AuditFacts, asked: Asked) -> Verdict:
         return failed(text("none found"), facts.earlier_audits.source)
     words = text("{names}", names=f"{since:%Y-%m-%d}")
     return verdict(words, facts.earlier_audits.source, holds=(facts.taken - since).days <= asked.number)
+
+
+@check("audit.chain")
+def audit_chain(facts: AuditFacts, _: Asked) -> Verdict:
+    """The records of earlier audits follow one another, and what is left of them is as it was sealed."""
+    chain, where = facts.audit_chain.get(), facts.audit_chain.source
+    if chain.faults:
+        return failed(listed(chain.faults), where)
+    if not chain.records:
+        return not_applicable(text("no audit of this server has been sealed"), where)
+    words = text("{count} records, last {head}", count=chain.records, head=chain.head[:16])
+    return passed(words, where)
 
 
 @check("keys.authority")

@@ -14,6 +14,7 @@ from appliance.audit.checks.verdict import (
     spelled,
     unless,
 )
+from appliance.plan import is_well
 from appliance.text import text
 
 if TYPE_CHECKING:
@@ -43,11 +44,12 @@ def _lasting(facts: AuditFacts) -> list[Unit]:
 
 @check("service.running")
 def running(facts: AuditFacts, _: Asked) -> Verdict:
-    """Every unit that the signed release declares is at work."""
+    """Every unit that the signed release declares is at work, or waits for its timer."""
     declared = facts.proven().units
     states = {unit.name: unit.active for unit in facts.units.get()}
-    found = [f"{name} {states.get(name, '-')}" for name in declared if states.get(name) != "active"]
-    return unless(found, facts.units.source, listed([f"{name} active" for name in declared]))
+    shown = {name: f"{name} {states.get(name, '-')}" for name in declared}
+    found = [shown[name] for name in declared if not is_well(name, states.get(name, "-"), declared)]
+    return unless(found, facts.units.source, listed(list(shown.values())))
 
 
 @check("service.own-accounts")

@@ -68,11 +68,13 @@ def check(
 
 
 def judge_one(name: str, facts: AuditFacts, asked: Asked) -> Verdict:
-    """Return the verdict of a check; a fact that was not read makes it ``unknown``, with the reason."""
+    """Return the verdict of a check; a fact not read or not understood makes it ``unknown``, and says why."""
     try:
         return CHECKS[name](facts, asked)
     except NotRead as missing:
         return Verdict("unknown", text("not read: {reason}", reason=missing.reason), missing.source)
+    except (ValueError, LookupError) as odd:  # a setting spelled as nobody expected must not end the audit
+        return Verdict("unknown", text("not understood: {reason}", reason=repr(odd)), "")
 
 
 def passed(observed: Text, where: str) -> Verdict:

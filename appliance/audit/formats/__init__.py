@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from appliance.audit.formats import page
+from appliance.audit.edition import Unavailable
+from appliance.audit.formats import hwpx, oscal, page, pdf, xlsx
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from appliance.audit.edition import Edition
-
-
-class Unavailable(Exception):
-    """A format cannot be made here; the message names what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,4 +23,12 @@ class Format:
     render: Callable[[Edition], bytes]
 
 
-FORMATS = (Format("html", "audit.html", page.render),)
+__all__ = ["FORMATS", "Format", "Unavailable"]
+
+FORMATS = (
+    Format("html", "audit.html", page.render),
+    Format("pdf", "audit.pdf", pdf.render),
+    Format("xlsx", "audit.xlsx", xlsx.render),
+    Format("hwpx", "audit.hwpx", hwpx.render),
+    Format("oscal", "oscal.json", oscal.render),
+)

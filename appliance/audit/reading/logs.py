@@ -5,14 +5,20 @@ from __future__ import annotations
 import re
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from appliance.audit.facts_host import Clock, KernelAudit, Logs, Rotation
-from appliance.audit.reading.probe import lines, output, program, ran
+from appliance.audit.reading.probe import Unreadable, lines, output, program, ran
 from appliance.audit.reading.services import active_among, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TIME_SERVICES = ("chrony", "chronyd", "ntp", "ntpsec", "openntpd", "systemd-timesyncd")
 LOG_SERVICES = ("rsyslog", "syslog-ng")
 VERIFY_TIMEOUT_S = 300
+JOURNALS = Path("/var/log/journal")
+ASKED_AGAIN_MOST = 20
 _PERIOD_DAYS = {"hourly": 0, "daily": 1, "weekly": 7, "monthly": 30, "yearly": 365}
 
 
@@ -26,15 +32,39 @@ def logs() -> Logs:
     )
 
 
-def journal_whole() -> tuple[str, ...]:
+def journal_whole(timeout_s: float = VERIFY_TIMEOUT_S) -> tuple[str, ...]:
     """Ask journalctl to check the digests inside the journal's files; returns what it complains of."""
-    done = ran("journalctl", "--verify", "--no-pager", codes=(0, 1), timeout_s=VERIFY_TIMEOUT_S)
+    done = ran("journalctl", "--verify", "--no-pager", codes=(0, 1), timeout_s=timeout_s)
     return parse_verify(done.out + done.err)
 
 
+def journal_archives(folder: Path = JOURNALS) -> tuple[Path, ...]:
+    """Return the journal's files that nobody writes to any more: their names have an @."""
+    return tuple(sorted(folder.glob("*/*@*.journal")))
+
+
+def journal_whole_since(known: tuple[str, ...], changed: Sequence[Path]) -> tuple[str, ...]:
+    """Return what journalctl complained of, and what it says now of archives that were changed since.
+
+    Raises ``Unreadable`` where those are so many that it would take long.
+    """
+    if len(changed) > ASKED_AGAIN_MOST:
+        message = f"{len(changed)} archived files of the journal changed since the integrity run"
+        raise Unreadable(message)
+    found = list(known)
+    for path in changed:
+        done = ran("journalctl", "--verify", "--no-pager", f"--file={path}", codes=(0, 1))
+        said = parse_verify(done.out + done.err)
+        if done.code and not said:  # it could not even be opened as a journal
+            said = (f"{path} {' '.join(done.err.split())}",)
+        found += [one for one in said if one not in found]
+    return tuple(found)
+
+
 def parse_verify(told: str) -> tuple[str, ...]:
-    """Return the files that do not hold, in journalctl's words."""
-    found = (re.match(r"FAIL: (\S+)(.*)", line) for line in told.splitlines())
+    """Return the files that do not hold, or that it cannot open and leaves out, in journalctl's words."""
+    form = r"(?:FAIL:|Journal file(?=.*, ignoring file)) (\S+)(.*)"
+    found = (re.match(form, line) for line in told.splitlines())
     return tuple(" ".join(f"{one[1]}{one[2]}".split()) for one in found if one)
 
 

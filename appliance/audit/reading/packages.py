@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 VERIFY_TIMEOUT_S = 300
+#: Which digests each package brought: ``<md5>  <path without its first slash>`` a line.
+DIGEST_LISTS = Path("/var/lib/dpkg/info")
+#: More packages than this have changed by an upgrade: their content is the next integrity run's.
+ASKED_AGAIN_MOST = 20
 NAMED_MOST = 200
 PROGRAMS_MOST = 50_000
 PROGRAM_FOLDERS = (
@@ -51,10 +55,42 @@ def packages() -> tuple[str, ...]:
     return tuple(sorted(name for status, _, name in rows if status == "installed"))
 
 
-def package_files() -> PackageFiles:
+def package_files(timeout_s: float = VERIFY_TIMEOUT_S) -> PackageFiles:
     """Ask dpkg to compare every file of every package with the digest that the package brought."""
-    told = output("dpkg", "--verify", codes=(0, 1), timeout_s=VERIFY_TIMEOUT_S)
+    told = output("dpkg", "--verify", codes=(0, 1), timeout_s=timeout_s)
     return parse_verify(told, len(packages()))
+
+
+def package_files_since(known: PackageFiles, since: datetime, lists: Path = DIGEST_LISTS) -> PackageFiles:
+    """Ask dpkg again about those packages of which a file has changed on the disk since the time given.
+
+    ``known``: what it said of all of them then. The kernel notes each change of content, owner, mode or name
+    in a file's ctime. Raises ``Unreadable`` where so many changed that it would take long.
+    """
+    asked_again, theirs = [], set[str]()
+    for path in sorted(lists.glob("*.md5sums")):
+        files = [f"/{line[34:]}" for line in path.read_text("utf-8", errors="surrogateescape").splitlines()]
+        counted = [file for file in files if not file.startswith(_LEFT_OUT)]
+        if any(_changed_since(file, since) for file in counted):
+            asked_again.append(path.stem)
+            theirs.update(counted)
+    if len(asked_again) > ASKED_AGAIN_MOST:
+        message = f"{len(asked_again)} packages changed since the integrity run of {since:%Y-%m-%d}"
+        raise Unreadable(message)
+    told = output("dpkg", "--verify", *asked_again, codes=(0, 1)) if asked_again else ""
+    now = parse_verify(told, known.packages)
+    return PackageFiles(
+        packages=known.packages,
+        changed=_cut({*now.changed, *(path for path in known.changed if path not in theirs)}),
+        missing=_cut({*now.missing, *(path for path in known.missing if path not in theirs)}),
+    )
+
+
+def _changed_since(path: str, since: datetime) -> bool:
+    try:
+        return os.lstat(path).st_ctime >= since.timestamp()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
 
 
 def parse_verify(told: str, count: int) -> PackageFiles:

@@ -1,0 +1,29 @@
+"""The chain of earlier audits, as `appliance audit verify` looks at it; of old folders the newest only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from appliance.audit.facts_product import AuditChain
+from appliance.audit.survey import survey
+
+if TYPE_CHECKING:
+    from appliance.release import Server
+
+#: An audit has seconds: `appliance audit verify` reads every folder that is here.
+NEWEST_READ = 12
+FAULTS_NAMED = 50
+
+
+def audit_chain(server: Server) -> AuditChain:
+    """Follow the ledger from its first record, and read the newest folders."""
+    found = survey(server, NEWEST_READ)
+    faults = [f"{one.where}: {one.said}" for one in found.problems]
+    return AuditChain(
+        records=len(found.links),
+        first=found.links[0].record.number if found.links else 0,
+        head=found.links[-1].head if found.links else "",
+        key=found.key or "",
+        sealed=len(found.whole),
+        faults=tuple(faults[:FAULTS_NAMED]),
+    )
