@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.carried import Media
     from tests.closed_server import ClosedServer, Snapshot
 
-pytestmark = [pytest.mark.server, pytest.mark.network]
+pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.network]
 
 FIXES = "/var/lib/banip/state/fixes"
 JOURNAL = "/var/lib/banip/state/journal"

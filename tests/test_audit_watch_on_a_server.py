@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.closed_server import ClosedServer
 
-pytestmark = [pytest.mark.server, pytest.mark.network, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.network, pytest.mark.timeout(900)]
 
 MANIFEST = "manifests/minimal.yaml"
 RELEASE = Change("1.0.0", 1, ((MANIFEST, r"roles: \[api, remedy\]", "roles: [api, remedy, watch]"),))
