@@ -242,7 +242,7 @@ def users(
 #: Tells the kernel that its clock is in step (0), or is not (STA_UNSYNC, 0x40): adjtimex(2) on x86_64.
 _ADJTIMEX = (
     "import ctypes, struct;"
-    ' words = ctypes.create_string_buffer(struct.pack("<I4xqqqqi4x", 0x1C, 0, 0, 1000, 1000, {status}), 512);'
+    ' words = ctypes.create_string_buffer(struct.pack("<I4xqqqqi4x", 0x1C, 0, 0, {error}, {error}, {status}), 512);'
     " ctypes.CDLL(None).adjtimex(words)"
 )
 
@@ -962,8 +962,8 @@ PLANTS: tuple[Plant, ...] = (
     ),
     plant(
         "clock-in-step",
-        f"python3 -c '{_ADJTIMEX.format(status=0)}'",
-        f"python3 -c '{_ADJTIMEX.format(status=0x40)}'",
+        f"python3 -c '{_ADJTIMEX.format(status=0, error=1000)}'",
+        f"python3 -c '{_ADJTIMEX.format(status=0x40, error=16000000)}'",
         "",
         passes="clock.synchronised",
         place="guest",
