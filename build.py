@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from appliance.console import stopped
 from appliance.errors import BadInput, BanipError
 from appliance.text import choose_language, text
 from bundle.command import KEYS, PATH, command, make_screen, now
@@ -264,8 +265,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             error.show()
         sys.exit(BadInput.exit_code)
-    except click.Abort:
-        sys.exit(BadInput.exit_code)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        screen().error(stopped(stop))
+        sys.exit(stopped(stop).exit_code)
     except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback without words
         refused = told(error)
         screen().error(refused)

@@ -16,7 +16,16 @@ import msgspec
 from appliance import inventory
 from appliance.audit.command import audit_command
 from appliance.clock import SYSTEM_CLOCK
-from appliance.console import Everywhere, asker, language_of, our_bug, refusal_of, show_error, show_usage
+from appliance.console import (
+    Everywhere,
+    asker,
+    language_of,
+    our_bug,
+    refusal_of,
+    show_error,
+    show_usage,
+    stopped,
+)
 from appliance.errors import BadInput, BanipError, UnfitServer, Untrusted
 from appliance.operation import StepFailed, carry_out_rest
 from appliance.plan import plan_for
@@ -374,8 +383,9 @@ def main(
     except click.ClickException as error:
         show_usage(error, language, as_json="--json" in arguments)
         sys.exit(BadInput.exit_code)
-    except click.Abort:
-        sys.exit(BadInput.exit_code)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        show_error(stopped(stop), language, as_json="--json" in arguments)
+        sys.exit(stopped(stop).exit_code)
     except OSError as error:
         refused = refusal_of(error) or our_bug(error)
         show_error(refused, language, as_json="--json" in arguments)

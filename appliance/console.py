@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from appliance.errors import BadInput, BanipError, Tampered, UnfitServer
+from appliance.errors import BadInput, BanipError, Interrupted, Tampered, UnfitServer
 from appliance.text import choose_language, printable, spelled, text
 
 if TYPE_CHECKING:
@@ -93,6 +93,22 @@ def refusal_of(error: OSError) -> BanipError | None:
             text("a file or folder of Banip is not what Banip made"), where=where, seen=seen, remedy=remedy
         )
     return None
+
+
+def stopped(stop: click.Abort | KeyboardInterrupt) -> BanipError:
+    """Return what is said where a person, or nobody, ended a command: Ctrl-C, no answer, or the answer no."""
+    cause = stop if isinstance(stop, KeyboardInterrupt) else stop.__cause__ or stop.__context__
+    if isinstance(cause, KeyboardInterrupt):
+        return Interrupted(
+            text("interrupted; nothing is lost"),
+            remedy=text("run the same command again: it goes on where it was cut off"),
+        )
+    if isinstance(cause, EOFError):
+        return BadInput(
+            text("a question was asked, and nobody is here to answer"),
+            remedy=text("run it at a terminal, or give the answer as an option: --help names it"),
+        )
+    return BadInput(text("the answer was no: nothing was changed"))
 
 
 def show_usage(error: click.ClickException, language: Language, *, as_json: bool) -> None:

@@ -64,8 +64,22 @@ def passphrase(file: Path | None, *, confirm: bool) -> bytes:
             raise BadInput(text("the passphrase cannot be read"), where=file, remedy=remedy) from error
     given = os.environ.get(PASSPHRASE_VARIABLE)
     if given is None:
-        given = click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
+        given = _typed(confirm=confirm)
     return os.fsencode(given)
+
+
+def _typed(*, confirm: bool) -> str:
+    try:
+        return str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True))
+    except click.Abort as stop:
+        if not isinstance(stop.__context__, EOFError):
+            raise
+        raise BadInput(
+            text("a passphrase is needed, and nobody is here to type it"),
+            remedy=text(
+                "type it at a terminal, or give --passphrase-file or {name}", name=PASSPHRASE_VARIABLE
+            ),
+        ) from stop
 
 
 def now() -> datetime:

@@ -21,6 +21,7 @@ from appliance.format import sha256_hex
 from bundle.folder import roots
 from bundle.pack import build_carrier, inspect
 from bundle.pair import encrypted_pem, public_pem
+from tests.typed import interrupted
 from tests.world import World, key
 
 BUILD = Path(__file__).parents[1] / "build.py"
@@ -198,13 +199,37 @@ def test_a_custodian_is_asked_and_may_say_no(desk: Desk) -> None:
             env={**os.environ, "BANIP_PASSPHRASE": PASSPHRASE},
         )
 
-    for words in ("n\n", ""):
+    for words, said in (("n\n", "바꾼 것은 없습니다"), ("", "답할 사람이 없습니다")):
         refused = answer(words)
         assert refused.returncode == 2
         assert "카운터 1" in refused.stderr
+        assert said in refused.stderr
         assert not list(Path().glob("*.sig"))
+    request, key_file = Path("tiny.bin").absolute(), Path("han.pem").absolute()
+    code, shown = interrupted(
+        *(sys.executable, BUILD, "keys", "sign", request, "--key", key_file),
+        env={**os.environ, "BANIP_PASSPHRASE": PASSPHRASE},
+    )
+    assert (code, "run the same command again" in shown) == (130, True), shown
+    assert not list(Path().glob("*.sig"))
     assert answer("y\n").returncode == 0
     assert len(list(Path().glob("*.sig"))) == 1
+
+
+def test_nobody_to_type_a_passphrase_says_how_to_give_it(desk: Desk) -> None:
+    del desk
+    done = subprocess.run(
+        [sys.executable, BUILD, "keys", "create", "--product", "tiny", "--keys", "new-keys"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={name: value for name, value in os.environ.items() if name != "BANIP_PASSPHRASE"},
+        start_new_session=True,  # no terminal behind it either
+    )
+    assert done.returncode == 2
+    assert "--passphrase-file or BANIP_PASSPHRASE" in done.stderr
+    assert not Path("new-keys").exists()
 
 
 # --- The ledger

@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from appliance.__main__ import cli
 from appliance.console import options_first, refusal_of
 from tests.tiny import PROJECT, Site
+from tests.typed import interrupted
 from tests.world import World, key
 
 if TYPE_CHECKING:
@@ -301,10 +302,18 @@ def test_first_contact_verifies_without_a_trace_and_adopts_when_told(world: Worl
     assert run(Site(root), "verify", carrier).returncode == 0
 
 
-def test_uninstall_asks_and_no_is_two(site: Site) -> None:
+@pytest.mark.parametrize(("answer", "said"), [("n\n", "nothing was changed"), ("", "nobody is here")])
+def test_uninstall_asks_and_no_is_two(site: Site, answer: str, said: str) -> None:
     before = tree(site.root)
-    done = run(site, "uninstall", input="n\n")
-    assert done.returncode == 2
+    done = run(site, "uninstall", input=answer)
+    assert (done.returncode, said in done.stderr) == (2, True)
+    assert tree(site.root) == before
+
+
+def test_control_c_is_130_says_what_to_do_and_changes_nothing(site: Site) -> None:
+    before = tree(site.root)
+    code, said = interrupted(sys.executable, "-m", "appliance", "--root", str(site.root), "uninstall")
+    assert (code, "nothing is lost" in said, "run the same command again" in said) == (130, True, True), said
     assert tree(site.root) == before
 
 
