@@ -336,14 +336,21 @@ def status(session: Session) -> None:
 @cli.command("inventory")
 @click.pass_obj
 def inventory_command(session: Session) -> None:
-    r"""List what is here: releases, blobs, environments, counters, units.
+    r"""List what is installed: releases with their blobs, environments, counters, units.
+
+    What was imported and is not installed yet counts in the store alone.
 
     \b
     Example:
       appliance --json inventory > inventory.json
     """
     found = inventory.take(session.server, session.standing())
-    words = text("{count} releases, {blobs} blobs", count=len(found["releases"]), blobs=len(found["blobs"]))
+    words = text(
+        "installed releases: {count}, with {blobs} blobs; the store holds {stored} blobs in all",
+        count=len(found["releases"]),
+        blobs=len(found["blobs"]),
+        stored=session.server.store.usage().blobs,
+    )
     session.result(words, found)
 
 

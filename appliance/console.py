@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -88,11 +90,21 @@ def refusal_of(error: OSError) -> BanipError | None:
             text("the disk does not take or give what it should"), where=where, seen=seen, remedy=remedy
         )
     if error.errno in _STRANGE:
+        where = _strange_place(error)
         remedy = text("look at {path}, move it aside, then run the same command again", path=where)
         return Tampered(
             text("a file or folder of Banip is not what Banip made"), where=where, seen=seen, remedy=remedy
         )
     return None
+
+
+def _strange_place(error: OSError) -> object:
+    """Return what is strange: the target of a rename rather than its source, a file where a folder was."""
+    named = error.filename2 or error.filename
+    if not isinstance(named, str):
+        return named
+    folders = Path(named).parents
+    return next((path for path in folders if os.path.lexists(path) and not path.is_dir()), named)
 
 
 def stopped(stop: click.Abort | KeyboardInterrupt) -> BanipError:

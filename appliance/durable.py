@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -93,6 +94,14 @@ def remove_file(path: Path) -> None:
     if os.path.lexists(path):
         path.unlink()
         sync_folder(path.parent)
+
+
+def clear(path: Path) -> None:
+    """Remove whatever lies there, if anything; its name's folder is the caller's to sync."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -383,6 +383,31 @@ def test_a_disk_that_refuses_is_the_machine_s_fault(tmp_path: Path) -> None:
     assert refusal_of(OSError(errno.EBADF, "bad descriptor")) is None, "that is a fault of ours"
 
 
+def test_a_folder_in_a_file_s_place_is_named_also_where_a_rename_met_it(site: Site, tmp_path: Path) -> None:
+    binding, elsewhere = site.root / "state" / "binding.json", tmp_path / "elsewhere"
+    elsewhere.touch()
+    binding.unlink()
+    binding.mkdir()
+    with pytest.raises(IsADirectoryError) as met:
+        elsewhere.rename(binding)
+    refused = refusal_of(met.value)
+    assert refused is not None
+    assert (refused.exit_code, refused.where) == (11, str(binding))
+    done = run(site, "status")
+    assert (done.returncode, f"look at {binding}, move it aside" in done.stderr) == (11, True)
+    binding.rmdir()
+    assert "appliance.pyz adopt" in run(site, "status").stderr or run(site, "status").returncode == 10
+
+
+def test_a_file_in_a_folder_s_place_is_named_and_not_what_should_lie_in_it(tmp_path: Path) -> None:
+    (tmp_path / "roots").touch()
+    with pytest.raises(NotADirectoryError) as met:
+        (tmp_path / "roots" / "1.root.json").read_bytes()
+    refused = refusal_of(met.value)
+    assert refused is not None
+    assert str(refused.where) == str(tmp_path / "roots")
+
+
 def test_a_last_line_of_the_journal_that_is_too_deep_is_a_torn_one(site: Site) -> None:
     with (site.root / "state" / "journal").open("ab") as file:
         file.write(b'{"facts":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b'},"number":1}\n')
