@@ -69,7 +69,16 @@ def asker(*, as_json: bool) -> Callable[[str], str] | None:
     return ask
 
 
-def our_bug(error: Exception) -> BanipError:
+def told(error: BaseException) -> BanipError:
+    """Return what is said of whatever ended a command."""
+    if isinstance(error, BanipError):
+        return error
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return stopped(error)
+    return (refusal_of(error) if isinstance(error, OSError) else None) or our_bug(error)
+
+
+def our_bug(error: BaseException) -> BanipError:
     """Return what is said of an error that nobody foresaw."""
     return BanipError(
         text("this is a fault of the appliance itself, not of the bundle or the server"),

@@ -27,22 +27,24 @@ PASSPHRASE = click.option(
     "--passphrase-file", type=PATH, help=f"Its first line; otherwise ${PASSPHRASE_VARIABLE}, or asked for."
 )
 
+_EVERYWHERE = "--json (one JSON object a line) and --lang ko|en may stand anywhere."
 KEY_FILES = click.option(
     "--key", "key_files", type=PATH, multiple=True, help="A private key; may be repeated."
 )
 
 
 def command(group: click.Group, name: str) -> Callable[[Callable[..., None]], click.Command]:
-    """Register a command that takes ``--json`` and ``--lang`` and gets a ``Screen`` first."""
+    """Register a command that gets a ``Screen`` first, as the options of the whole command line ask."""
 
     def register(function: Callable[..., None]) -> click.Command:
-        @click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
-        @click.option("--lang", type=click.Choice(["ko", "en"]), help="Language of messages.")
+        @click.pass_context
         @wraps(function)
-        def run(*, as_json: bool, lang: Language | None, **given: Any) -> None:  # noqa: ANN401 - click's
-            function(make_screen(lang or choose_language(), as_json=as_json), **given)
+        def run(context: click.Context, /, **given: Any) -> None:  # noqa: ANN401 - click's
+            asked = context.find_root().params
+            screen = make_screen(asked["lang"] or choose_language(), as_json=asked["as_json"])
+            function(screen, **given)
 
-        return group.command(name)(run)
+        return group.command(name, epilog=_EVERYWHERE)(run)
 
     return register
 

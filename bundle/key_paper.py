@@ -173,8 +173,19 @@ def _release_lines(targets: Targets) -> Iterator[Text]:
         )
 
 
+def root_words(version: int) -> Text:
+    """Say what a root of that version does to the servers that see it."""
+    if version == 1:
+        return text("root version 1, the first: it replaces none")
+    return text(
+        "root version {version}: every server that sees it trusts it in the place of root version {before}",
+        version=version,
+        before=version - 1,
+    )
+
+
 def _root_lines(root: Root) -> Iterator[Text]:
-    yield text("to be signed: root version {version}", version=root.version)
+    yield text("to be signed: {root}", root=root_words(root.version))
     for name, word in ((Root.type, text("root")), (Targets.type, text("release"))):
         role = root.roles[name]
         yield text(

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 from appliance.errors import BadInput, Incomplete
 from appliance.format import PACKAGES_INDEX, sha256_hex
 from appliance.media import open_carrier
-from appliance.text import Text, text
+from appliance.text import Text, human_bytes, text
 from appliance.verify import Trust, trusted_root, verify
 from bundle.firstcontact import Introduced, read_first_contact
 from bundle.local import file_sha256
 from bundle.pack import inspect
 from bundle.paper import both, grouped, paper_html, paper_text
-from bundle.screen import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

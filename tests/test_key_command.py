@@ -257,6 +257,30 @@ def test_a_custodians_signature_counts_in_the_ledger_of_the_folder_that_names_th
     assert len(list(Path().glob("*.sig"))) == 1
 
 
+def test_signing_says_which_root_the_bundle_carries_and_whom_it_replaces(desk: Desk) -> None:
+    before = desk.bundle(1)
+    first = desk.type("sign", before, "--key", "han.pem")
+    assert "root version 1, the first: it replaces none" in first.out
+    assert "key folder" not in first.err
+    desk.type("keys", "rotate", "--valid-days", "400", "--key", "kim.pem", "--key", "lee.pem")
+    after = desk.type("sign", desk.bundle(2), "--key", "han.pem")
+    assert "root version 2: every server that sees it trusts it in the place of root version 1" in after.out
+    assert "key folder" not in after.err
+    late = desk.json("sign", before, "--key", "seo.pem")
+    assert late.result["root_version"] == 1
+    assert any("other roots than the key folder keys has" in one.get("warning", "") for one in late.events)
+
+
+@pytest.mark.parametrize(("language", "said"), [("ko", "tiny의 키: keys"), ("en", "keys of tiny in keys")])
+def test_language_and_json_may_stand_before_the_command_and_after_it(
+    desk: Desk, language: str, said: str
+) -> None:
+    show = ("keys", "show")
+    for words in (("--lang", language, *show), (*show, "--lang", language), (*show, f"--lang={language}")):
+        assert desk.type(*words).out.endswith(f"{said}\n")
+        assert json.loads(desk.type("--json", *words).out)["said"] == said
+
+
 def test_a_lower_counter_is_warned_of(desk: Desk) -> None:
     desk.type("sign", desk.bundle(5), "--key", "han.pem")
     said = desk.type("sign", desk.bundle(4), "--key", "han.pem")
