@@ -15,7 +15,7 @@ from appliance.errors import BadInput
 from appliance.text import choose_language, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from appliance.text import Language
     from bundle.screen import Screen
@@ -28,6 +28,11 @@ PASSPHRASE = click.option(
 )
 
 _EVERYWHERE = "--json (one JSON object a line) and --lang ko|en may stand anywhere."
+SIGNATURES = click.option(
+    "--signature", "signatures", type=PATH, multiple=True, help="Made of the exported bytes; one or several."
+)
+#: A shell's ``--signature root-2.bin.*.sig``: the first file belongs to the option, the others come here.
+MORE_SIGNATURES = click.argument("more", type=PATH, nargs=-1, metavar="")
 KEY_FILES = click.option(
     "--key", "key_files", type=PATH, multiple=True, help="A private key; may be repeated."
 )
@@ -82,6 +87,17 @@ def _typed(*, confirm: bool) -> str:
                 "type it at a terminal, or give --passphrase-file or {name}", name=PASSPHRASE_VARIABLE
             ),
         ) from stop
+
+
+def all_signatures(named: Sequence[Path], more: Sequence[Path]) -> tuple[Path, ...]:
+    """Return what was named by ``--signature`` and behind it; ``BadInput`` for words that follow nothing."""
+    if more and not named:
+        raise BadInput(
+            text("these words belong to no option"),
+            seen=" ".join(map(str, more)),
+            remedy=text("name signatures with --signature"),
+        )
+    return (*named, *more)
 
 
 def now() -> datetime:

@@ -44,7 +44,8 @@ def ring_text(ring: KeyRing, now: datetime) -> str:
 def ring_html(ring: KeyRing, now: datetime) -> str:
     """Return the paper as one page to print, with room for who was there."""
     record = (both(text("Ceremony record")), list(_record()))
-    return paper_html(ring.product, [*_sections(ring, now), record])
+    title = both(text("Key paper of {product}", product=ring.product))
+    return paper_html(title, [*_sections(ring, now), record])
 
 
 def pending_lines(draft: PendingRoot, language: Language) -> list[str]:

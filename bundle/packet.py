@@ -195,12 +195,16 @@ def commands(packet: Packet) -> list[str]:
 
 def packet_text(packet: Packet) -> str:
     """Return the paper as plain text."""
-    return paper_text(_sections(packet))
+    return f"{_title(packet)}\n\n{paper_text(_sections(packet))}"
 
 
 def packet_html(packet: Packet) -> str:
     """Return the paper as one page to print, without anything that must be fetched."""
-    return paper_html(packet.release.id, _sections(packet))
+    return paper_html(_title(packet), _sections(packet))
+
+
+def _title(packet: Packet) -> str:
+    return both(text("Carry-in paper of {release}", release=packet.release.id))
 
 
 def packet_facts(packet: Packet) -> dict[str, object]:

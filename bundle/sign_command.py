@@ -11,7 +11,17 @@ import click
 
 from appliance.errors import BadInput, Incomplete
 from appliance.text import text
-from bundle.command import KEY_FILES, PASSPHRASE, PATH, command, now, passphrase
+from bundle.command import (
+    KEY_FILES,
+    MORE_SIGNATURES,
+    PASSPHRASE,
+    PATH,
+    SIGNATURES,
+    all_signatures,
+    command,
+    now,
+    passphrase,
+)
 from bundle.key_command import exported_lines, key_commands, warn_expiry
 
 if TYPE_CHECKING:
@@ -74,9 +84,8 @@ def keys_sign(  # noqa: PLR0913 - each is an option
 
 @click.argument("bundle", type=PATH)
 @KEY_FILES
-@click.option(
-    "--signature", "signatures", type=PATH, multiple=True, help="Made of the exported bytes; repeatable."
-)
+@SIGNATURES
+@MORE_SIGNATURES
 @click.option("--export", "export_to", type=PATH, help="Write exactly the bytes to be signed.")
 @_LEDGER
 @PASSPHRASE
@@ -86,6 +95,7 @@ def sign(  # noqa: PLR0913 - each is an option
     bundle: Path,
     key_files: Sequence[Path],
     signatures: Sequence[Path],
+    more: Sequence[Path],
     export_to: Path | None,
     key_folder: Path | None,
     passphrase_file: Path | None,
@@ -99,12 +109,13 @@ def sign(  # noqa: PLR0913 - each is an option
     Examples:
       python build.py sign dist/minimal-1.0.0.tar --key keys/release-1.pem
       python build.py sign dist/minimal-1.0.0.tar --export minimal.bin
-      python build.py sign dist/minimal-1.0.0.tar --signature minimal.bin.1adfbb380e27310b.sig
+      python build.py sign dist/minimal-1.0.0.tar --signature minimal.bin.*.sig
     """  # noqa: D301
     from bundle import keys
     from bundle import sign as signing
     from bundle.request import export
 
+    signatures = all_signatures(signatures, more)
     if not (key_files or signatures or export_to):
         _require_key(key_files)
     words = passphrase(passphrase_file, confirm=False) if key_files else b""

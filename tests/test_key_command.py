@@ -329,6 +329,23 @@ def test_a_release_key_is_replaced_by_people_on_other_machines(desk: Desk) -> No
     desk.type("verify", bundle)
 
 
+def test_several_signatures_may_follow_one_option_as_a_shell_writes_them(desk: Desk) -> None:
+    desk.type("keys", "rotate", "--valid-days", "400", "--export", "root-2.bin")
+    for name in ("kim", "lee"):
+        desk.type("keys", "sign", "root-2.bin", "--key", f"{name}.pem", "--yes")
+    both = sorted(Path().glob("root-2.bin.*.sig"))
+    assert "no option" in desk.type("keys", "rotate", *both, code=2).err
+    assert desk.json("keys", "rotate", "--signature", *both).result["finished"] == 2
+    bundle = desk.bundle()
+    desk.type("sign", bundle, "--export", "tiny.bin")
+    for name in ("han", "seo"):
+        desk.type("keys", "sign", "tiny.bin", "--key", f"{name}.pem", "--yes")
+    assert (
+        desk.json("sign", bundle, "--signature", *sorted(Path().glob("tiny.bin.*.sig"))).result["lacking"]
+        == 0
+    )
+
+
 def test_a_draft_is_discarded_with_a_word_on_what_was_exported(desk: Desk) -> None:
     desk.type("keys", "rotate", "--valid-days", "100", "--export", "root-2.bin")
     assert "destroyed too" in desk.type("keys", "rotate", "--discard").out
