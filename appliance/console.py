@@ -92,9 +92,11 @@ def refusal_of(error: OSError) -> BanipError | None:
     seen, where = error.strerror, error.filename
     if isinstance(error, PermissionError):
         remedy = text("run the same command as root (sudo)")
+        if os.geteuid() == 0:
+            remedy = text("root itself is refused: see lsattr, the mount's options and the kernel's log")
         return BadInput(text("this needs more rights"), where=where, remedy=remedy)
     if error.errno in _DISK_REFUSES:
-        remedy = text("see what dmesg and df say of that disk, mend it, then run the same command again")
+        remedy = text("see what dmesg, df and df -i say of it, mend it, then run the same command again")
         return UnfitServer(
             text("the disk does not take or give what it should"), where=where, seen=seen, remedy=remedy
         )

@@ -120,7 +120,7 @@ def kill_at_line(server: ClosedServer, line: int, *argv: str, path: str = JOURNA
 
 
 def interrupt_at_line(server: ClosedServer, line: int, *argv: str) -> int | None:
-    """Run a command, press Ctrl-C when the journal gets that line; return its exit code, or None: too late."""
+    """Run a command, press Ctrl-C when the journal gets that line; return its exit code, None: too late."""
     done = _signalled(server, signal.SIGINT, JOURNAL, line, *argv)
     return int(done.stdout) if done.returncode == 0 else None
 

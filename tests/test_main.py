@@ -383,6 +383,12 @@ def test_a_disk_that_refuses_is_the_machine_s_fault(tmp_path: Path) -> None:
     assert refusal_of(OSError(errno.EBADF, "bad descriptor")) is None, "that is a fault of ours"
 
 
+def test_root_is_not_told_to_become_root() -> None:
+    refused = refusal_of(PermissionError(errno.EPERM, os.strerror(errno.EPERM), "/etc/immutable"))
+    assert refused is not None
+    assert ("lsattr" in str(refused.remedy), refused.exit_code) == (os.geteuid() == 0, 2)
+
+
 def test_a_folder_in_a_file_s_place_is_named_also_where_a_rename_met_it(site: Site, tmp_path: Path) -> None:
     binding, elsewhere = site.root / "state" / "binding.json", tmp_path / "elsewhere"
     elsewhere.touch()
