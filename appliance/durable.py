@@ -117,7 +117,7 @@ def naming_a_full_disk(folder: Path) -> Iterator[None]:
             where=folder,
             seen=error.strerror,
             remedy=text(
-                "free space or inodes there (df, df -i) and run the same command again; nothing is half written"
+                "free space or inodes (df, df -i) and run the same command again; nothing is half written"
             ),
         ) from error
 
