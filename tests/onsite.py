@@ -71,9 +71,9 @@ json.dump(found, sys.stdout)
 """
 #: What changes by itself while a server runs.
 RESTLESS = (
-    *("/proc", "/sys", "/dev", "/run", "/tmp", "/media"),
+    *("/proc", "/sys", "/dev", "/run", "/tmp", "/media"),  # noqa: S108
     *("/var/log/journal", "/var/lib/systemd", "/var/backups"),  # the last: dpkg's own, at midnight
-)  # noqa: S108
+)
 
 
 def first_contact(server: ClosedServer, pyz: Path) -> None:
