@@ -15,7 +15,7 @@ from appliance.errors import BadInput
 from appliance.text import choose_language, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from appliance.text import Language
     from bundle.screen import Screen
@@ -31,8 +31,23 @@ _EVERYWHERE = "--json (one JSON object a line) and --lang ko|en may stand anywhe
 SIGNATURES = click.option(
     "--signature", "signatures", type=PATH, multiple=True, help="Made of the exported bytes; one or several."
 )
-#: A shell's ``--signature root-2.bin.*.sig``: the first file belongs to the option, the others come here.
-MORE_SIGNATURES = click.argument("more", type=PATH, nargs=-1, metavar="")
+
+
+def _behind_the_option(context: click.Context, _: click.Parameter, more: tuple[Path, ...]) -> None:
+    """Add the files that a shell writes behind ``--signature``: the option itself takes the first alone."""
+    if more and not context.params.get("signatures"):
+        raise BadInput(
+            text("these words belong to no option"),
+            seen=" ".join(map(str, more)),
+            remedy=text("name signatures with --signature"),
+        )
+    if more:
+        context.params["signatures"] += more
+
+
+MORE_SIGNATURES = click.argument(
+    "more", type=PATH, nargs=-1, metavar="", callback=_behind_the_option, expose_value=False
+)
 KEY_FILES = click.option(
     "--key", "key_files", type=PATH, multiple=True, help="A private key; may be repeated."
 )
@@ -87,17 +102,6 @@ def _typed(*, confirm: bool) -> str:
                 "type it at a terminal, or give --passphrase-file or {name}", name=PASSPHRASE_VARIABLE
             ),
         ) from stop
-
-
-def all_signatures(named: Sequence[Path], more: Sequence[Path]) -> tuple[Path, ...]:
-    """Return what was named by ``--signature`` and behind it; ``BadInput`` for words that follow nothing."""
-    if more and not named:
-        raise BadInput(
-            text("these words belong to no option"),
-            seen=" ".join(map(str, more)),
-            remedy=text("name signatures with --signature"),
-        )
-    return (*named, *more)
 
 
 def now() -> datetime:

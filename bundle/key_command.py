@@ -18,7 +18,6 @@ from bundle.command import (
     PASSPHRASE,
     PATH,
     SIGNATURES,
-    all_signatures,
     command,
     now,
     passphrase,
@@ -145,7 +144,6 @@ def keys_rotate(  # noqa: PLR0913 - each is an option
     *,
     key_files: Sequence[Path],
     signatures: Sequence[Path],
-    more: Sequence[Path],
     export_to: Path | None,
     discard: bool,
     key_folder: Path,
@@ -166,7 +164,7 @@ def keys_rotate(  # noqa: PLR0913 - each is an option
     """  # noqa: D301
     from bundle import ceremony, keys
 
-    asked, signatures = _change(**change), all_signatures(signatures, more)
+    asked = _change(**change)
     if discard:
         _refuse_more(bool(asked or key_files or signatures or export_to))
         _discard(screen, key_folder)

@@ -17,7 +17,6 @@ from bundle.command import (
     PASSPHRASE,
     PATH,
     SIGNATURES,
-    all_signatures,
     command,
     now,
     passphrase,
@@ -95,7 +94,6 @@ def sign(  # noqa: PLR0913 - each is an option
     bundle: Path,
     key_files: Sequence[Path],
     signatures: Sequence[Path],
-    more: Sequence[Path],
     export_to: Path | None,
     key_folder: Path | None,
     passphrase_file: Path | None,
@@ -115,7 +113,6 @@ def sign(  # noqa: PLR0913 - each is an option
     from bundle import sign as signing
     from bundle.request import export
 
-    signatures = all_signatures(signatures, more)
     if not (key_files or signatures or export_to):
         _require_key(key_files)
     words = passphrase(passphrase_file, confirm=False) if key_files else b""
