@@ -4,15 +4,15 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
+from appliance.console import Everywhere, language_of, stopped
 from appliance.errors import BadInput, BanipError
-from appliance.text import choose_language, text
+from appliance.text import human_bytes, text
 from bundle.command import KEYS, PATH, command, make_screen, now
 from bundle.key_command import key_commands, warn_expiry
 from bundle.sign_command import sign
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from appliance.text import Language
     from bundle.manifest import CheckedManifest
     from bundle.screen import Screen
     from bundle.workshop import Workshop
@@ -31,8 +30,12 @@ _MANIFEST = click.argument("manifest", type=PATH)
 _BUNDLE = click.argument("bundle", type=PATH)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-def cli() -> None:
+@click.group(
+    cls=Everywhere, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
+@click.option("--lang", type=click.Choice(["ko", "en"]), help="Language of messages; this help is English.")
+def cli(**_: object) -> None:
     """Build, sign and describe what the media carry into a closed network.
 
     \b
@@ -99,7 +102,6 @@ def collect(screen: Screen, *, manifest: Path) -> None:
     """  # noqa: D301
     from bundle.collect import collect as collect_blobs
     from bundle.lock import read_lock
-    from bundle.screen import human_bytes
 
     checked, workshop = _open(manifest)
     got = collect_blobs(checked, read_lock(checked), workshop, screen.event)
@@ -196,7 +198,6 @@ def diff(screen: Screen, *, old: Path, new: Path) -> None:
     """  # noqa: D301
     from bundle.pack import diff as compare
     from bundle.pack import inspect as inspect_bundle
-    from bundle.screen import human_bytes
     from bundle.show import difference_facts, difference_lines
 
     found = compare(inspect_bundle(old).release, inspect_bundle(new).release)
@@ -240,17 +241,10 @@ def _open(manifest: Path) -> tuple[CheckedManifest, Workshop]:
     return checked, Folder(checked.project)
 
 
-def _language(arguments: Sequence[str]) -> Language:
-    for before, value in itertools.pairwise(arguments):
-        if before == "--lang" and value in {"ko", "en"}:
-            return "ko" if value == "ko" else "en"
-    return choose_language()
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exit with the code that the design gives to the error."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    screen = partial(make_screen, _language(arguments), as_json="--json" in arguments)
+    screen = partial(make_screen, language_of(arguments), as_json="--json" in arguments)
     try:
         cli.main(arguments, "build.py", standalone_mode=False)
     except BanipError as error:
@@ -264,8 +258,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             error.show()
         sys.exit(BadInput.exit_code)
-    except click.Abort:
-        sys.exit(BadInput.exit_code)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        screen().error(stopped(stop))
+        sys.exit(stopped(stop).exit_code)
     except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback without words
         refused = told(error)
         screen().error(refused)

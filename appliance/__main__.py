@@ -16,8 +16,8 @@ import msgspec
 from appliance import inventory
 from appliance.audit.command import audit_command
 from appliance.clock import SYSTEM_CLOCK
-from appliance.console import Everywhere, asker, language_of, our_bug, refusal_of, show_error, show_usage
-from appliance.errors import BadInput, BanipError, UnfitServer, Untrusted
+from appliance.console import Everywhere, asker, language_of, show_error, show_usage, told
+from appliance.errors import BadInput, UnfitServer, Untrusted
 from appliance.operation import StepFailed, carry_out_rest
 from appliance.plan import plan_for
 from appliance.rag.command import COMMANDS
@@ -81,7 +81,7 @@ def taking(command: Callable[[Session, Order], None]) -> Callable[..., None]:
 )
 @click.option("--root", type=click.Path(path_type=Path), default=DEFAULT_ROOT, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
-@click.option("--lang", type=click.Choice(["ko", "en"]), default=None, help="Language of messages.")
+@click.option("--lang", type=click.Choice(["ko", "en"]), help="Language of messages; this help is English.")
 @click.pass_context
 def cli(context: click.Context, root: Path, lang: Language | None, *, as_json: bool) -> None:
     r"""Check, install, upgrade and audit what the media carry in.
@@ -327,14 +327,21 @@ def status(session: Session) -> None:
 @cli.command("inventory")
 @click.pass_obj
 def inventory_command(session: Session) -> None:
-    r"""List what is here: releases, blobs, environments, counters, units.
+    r"""List what is installed: releases with their blobs, environments, counters, units.
+
+    What was imported and is not installed yet counts in the store alone.
 
     \b
     Example:
       appliance --json inventory > inventory.json
     """
     found = inventory.take(session.server, session.standing())
-    words = text("{count} releases, {blobs} blobs", count=len(found["releases"]), blobs=len(found["blobs"]))
+    words = text(
+        "installed releases: {count}, with {blobs} blobs; the store holds {stored} blobs in all",
+        count=len(found["releases"]),
+        blobs=len(found["blobs"]),
+        stored=session.server.store.usage().blobs,
+    )
     session.result(words, found)
 
 
@@ -368,21 +375,13 @@ def main(
     try:
         given = {"first_contact": first_contact, "clock": clock}
         cli.main(arguments, "appliance", standalone_mode=False, obj=given)
-    except BanipError as error:
-        show_error(error, language, as_json="--json" in arguments)
-        sys.exit(error.exit_code)
     except click.ClickException as error:
         show_usage(error, language, as_json="--json" in arguments)
         sys.exit(BadInput.exit_code)
-    except click.Abort:
-        sys.exit(BadInput.exit_code)
-    except OSError as error:
-        refused = refusal_of(error) or our_bug(error)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence
+        refused = told(error)
         show_error(refused, language, as_json="--json" in arguments)
         sys.exit(refused.exit_code)
-    except Exception as error:  # noqa: BLE001 - the last line of defence: our bug, said as such
-        show_error(our_bug(error), language, as_json="--json" in arguments)
-        sys.exit(BanipError.exit_code)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from appliance.errors import BadInput, BanipError, Tampered, UnfitServer
+from appliance.errors import BadInput, BanipError, Interrupted, Tampered, UnfitServer
 from appliance.text import choose_language, printable, spelled, text
 
 if TYPE_CHECKING:
@@ -67,7 +69,16 @@ def asker(*, as_json: bool) -> Callable[[str], str] | None:
     return ask
 
 
-def our_bug(error: Exception) -> BanipError:
+def told(error: BaseException) -> BanipError:
+    """Return what is said of whatever ended a command."""
+    if isinstance(error, BanipError):
+        return error
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return stopped(error)
+    return (refusal_of(error) if isinstance(error, OSError) else None) or our_bug(error)
+
+
+def our_bug(error: BaseException) -> BanipError:
     """Return what is said of an error that nobody foresaw."""
     return BanipError(
         text("this is a fault of the appliance itself, not of the bundle or the server"),
@@ -81,18 +92,46 @@ def refusal_of(error: OSError) -> BanipError | None:
     seen, where = error.strerror, error.filename
     if isinstance(error, PermissionError):
         remedy = text("run the same command as root (sudo)")
+        if os.geteuid() == 0:
+            remedy = text("root itself is refused: see lsattr, the mount's options and the kernel's log")
         return BadInput(text("this needs more rights"), where=where, remedy=remedy)
     if error.errno in _DISK_REFUSES:
-        remedy = text("see what dmesg and df say of that disk, mend it, then run the same command again")
+        remedy = text("see what dmesg, df and df -i say of it, mend it, then run the same command again")
         return UnfitServer(
             text("the disk does not take or give what it should"), where=where, seen=seen, remedy=remedy
         )
     if error.errno in _STRANGE:
+        where = _strange_place(error)
         remedy = text("look at {path}, move it aside, then run the same command again", path=where)
         return Tampered(
             text("a file or folder of Banip is not what Banip made"), where=where, seen=seen, remedy=remedy
         )
     return None
+
+
+def _strange_place(error: OSError) -> object:
+    """Return what is strange: the target of a rename rather than its source, a file where a folder was."""
+    named = error.filename2 or error.filename
+    if not isinstance(named, str):
+        return named
+    folders = Path(named).parents
+    return next((path for path in folders if os.path.lexists(path) and not path.is_dir()), named)
+
+
+def stopped(stop: click.Abort | KeyboardInterrupt) -> BanipError:
+    """Return what is said where a person, or nobody, ended a command: Ctrl-C, no answer, or the answer no."""
+    cause = stop if isinstance(stop, KeyboardInterrupt) else stop.__cause__ or stop.__context__
+    if isinstance(cause, KeyboardInterrupt):
+        return Interrupted(
+            text("interrupted; nothing is lost"),
+            remedy=text("run the same command again: it goes on where it was cut off"),
+        )
+    if isinstance(cause, EOFError):
+        return BadInput(
+            text("a question was asked, and nobody is here to answer"),
+            remedy=text("run it at a terminal, or give the answer as an option: --help names it"),
+        )
+    return BadInput(text("the answer was no: nothing was changed"))
 
 
 def show_usage(error: click.ClickException, language: Language, *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -95,6 +96,14 @@ def remove_file(path: Path) -> None:
         sync_folder(path.parent)
 
 
+def clear(path: Path) -> None:
+    """Remove whatever lies there, if anything; its name's folder is the caller's to sync."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def naming_a_full_disk(folder: Path) -> Iterator[None]:
     """Turn a full disk or an exhausted quota into ``UnfitServer``; other errors pass."""
@@ -108,7 +117,7 @@ def naming_a_full_disk(folder: Path) -> Iterator[None]:
             where=folder,
             seen=error.strerror,
             remedy=text(
-                "free space on this file system and run the same command again; nothing is half written"
+                "free space or inodes (df, df -i) and run the same command again; nothing is half written"
             ),
         ) from error
 

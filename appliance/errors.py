@@ -13,6 +13,7 @@
     +-- UnreadableMedium      13   the stick does not give its bytes
     +-- UnfitServer           20   this server (or this version) cannot take it
     +-- Returned              30   tried, failed, and back on the previous release
+    +-- Interrupted          130   a person pressed Ctrl-C; 128 and the signal's number, as shells count
 """
 
 from __future__ import annotations
@@ -131,6 +132,12 @@ class Returned(BanipError):
     """The new release failed and the previous state answers again."""
 
     exit_code = 30
+
+
+class Interrupted(BanipError):
+    """A person ended the run; nothing is lost, and the same command goes on."""
+
+    exit_code = 130
 
 
 _LABELS: dict[str, dict[str, str]] = {

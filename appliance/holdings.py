@@ -7,13 +7,12 @@ that fails, nothing is pruned.
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from appliance.chunks import missing_of, uses_of
-from appliance.durable import rename_durably, sync_folder
+from appliance.durable import clear, rename_durably, sync_folder
 from appliance.plan import unfinished
 from appliance.release import good_bundles, installed, kept_bundles, load, release_ids
 
@@ -143,9 +142,9 @@ def _remove_folders(folder: Path, names: Iterable[str]) -> None:
         going = folder / name
         if not name.startswith("."):
             going = folder / f".{name}.going"
-            shutil.rmtree(going, ignore_errors=True)
+            clear(going)
             rename_durably(folder / name, going)
-        shutil.rmtree(going, ignore_errors=True)
+        clear(going)
     if folder.is_dir():
         sync_folder(folder)
 

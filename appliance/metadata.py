@@ -56,9 +56,10 @@ class FolderSource:
     def _read(self, name: str) -> bytes:
         try:
             return (self.folder / name).read_bytes()
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:  # or a file lies where the folder was
             raise Incomplete(
                 text("the signed metadata of an installed release is missing"),
                 where=self.folder / name,
+                seen=error.strerror,
                 remedy=INSTALL_AGAIN,
             ) from error

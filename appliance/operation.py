@@ -379,7 +379,11 @@ class Operator:
     def _installed(self) -> Installed:
         now = installed(self.server)
         if now is None:
-            raise UnfitServer(text("no release is installed"), where=self.server.root)
+            raise UnfitServer(
+                text("no release is installed"),
+                where=self.server.root,
+                remedy=text("install one first: appliance install BUNDLE"),
+            )
         return now
 
     def _load(self, release_id: str) -> TrustedBundle:

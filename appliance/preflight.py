@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from appliance.clock import EARLIEST
-from appliance.text import Text, text
+from appliance.text import Text, human_bytes, text
 from appliance.versions import compare_versions, lacking
 
 if TYPE_CHECKING:
@@ -32,7 +32,10 @@ _DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One answer: ``block`` stops the install, ``warn`` is shown and kept in the journal, ``ok`` holds."""
+    """One answer: ``block`` stops the install, ``warn`` is shown and kept in the journal, ``ok`` holds.
+
+    ``measured``: what was asked for and what is there are sizes, worth showing where all is well, too.
+    """
 
     id: str
     level: Level
@@ -40,11 +43,12 @@ class Finding:
     expected: object = None
     seen: object = None
     remedy: Text | None = None
+    measured: bool = False
 
     def describe(self) -> Text:
         """Say the answer in one line: how it went, what was asked, and what was found."""
         level = {"ok": text("good"), "warn": text("warning"), "block": text("fails")}[self.level]
-        if self.level == "ok":
+        if self.level == "ok" and not self.measured:
             return text("[{level}] {check}", level=level, check=self.happened)
         return text(
             "[{level}] {check}: expected {expected}, seen {seen}",
@@ -142,9 +146,10 @@ def _space(facts: Facts, needs_bytes: int) -> Finding:
         "space",
         "ok" if enough else "block",
         text("free space under Banip's root"),
-        text("{size_bytes} bytes free", size_bytes=wanted),
+        _bytes_free(wanted),
         _bytes_free(facts.disk_free_bytes),
         None if enough else text("free space on this file system, or give --root a larger one"),
+        measured=True,
     )
 
 
@@ -157,9 +162,10 @@ def _system_space(release: Release, facts: Facts) -> Finding:
         "system-space",
         "ok" if enough else "block",
         text("free space for operating system packages (/usr)"),
-        text("{size_bytes} bytes free", size_bytes=wanted),
+        _bytes_free(wanted),
         _bytes_free(facts.system_free_bytes),
         None if enough else text("free space on the file system of /usr"),
+        measured=bool(release.packages),
     )
 
 
@@ -180,9 +186,10 @@ def _memory(facts: Facts) -> Finding:
         "memory",
         "ok" if enough else "warn",
         text("memory"),
-        text("{size_bytes} bytes", size_bytes=MEMORY_LEAST_BYTES),
-        _UNREAD if facts.memory_bytes is None else text("{size_bytes} bytes", size_bytes=facts.memory_bytes),
+        human_bytes(MEMORY_LEAST_BYTES),
+        _UNREAD if facts.memory_bytes is None else human_bytes(facts.memory_bytes),
         None if enough else text("give the server more memory; the install may be slow or be killed"),
+        measured=True,
     )
 
 
@@ -311,7 +318,9 @@ def _seen(value: str | None) -> object:
 
 
 def _bytes_free(size_bytes: int | None) -> Text:
-    return _UNREAD if size_bytes is None else text("{size_bytes} bytes free", size_bytes=size_bytes)
+    if size_bytes is None:
+        return _UNREAD
+    return text("{size_bytes} bytes ({size}) free", size_bytes=size_bytes, size=human_bytes(size_bytes))
 
 
 def _yes_or_no(*, answer: bool | None) -> Text:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from appliance.chain import name_of
 from appliance.clock import SYSTEM_CLOCK
 from appliance.durable import (
+    clear,
     make_folder,
     remove_file,
     rename_durably,
@@ -206,8 +207,7 @@ def assemble(server: Server, bundle: TrustedBundle) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     make_folder(partial, mode=0o755)
     _fill(partial, server, bundle)
-    if final.exists():
-        shutil.rmtree(final)
+    clear(final)
     rename_durably(partial, final)
     return final
 
@@ -273,10 +273,7 @@ def _link(blob: Path, target: Path) -> None:
     if os.path.lexists(target):
         if target.exists() and target.samefile(blob):
             return
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
-        else:
-            target.unlink()
+        clear(target)
     target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     os.link(blob, target)
 

@@ -85,6 +85,16 @@ def choose_language(environment: Mapping[str, str] = os.environ) -> Language:
     return "ko" if locale.startswith("ko") and environment.get("TERM") != "linux" else "en"
 
 
+def human_bytes(count: int) -> str:
+    """Return a size as people read it, in binary units."""
+    size, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024 or unit == "TiB":  # noqa: PLR2004 - a binary unit
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
 @cache
 def _korean() -> Mapping[str, str]:
     catalogue: dict[str, str] = json.loads(

@@ -2,7 +2,8 @@
 
 Standard library only, Python 3.10 and later, under ``python3 -I``. It trusts nothing but the file that it is
 part of, which the operator compared with the paper: it unpacks the wheels in it, each checked against the
-table in it, into a fresh folder of its own, tries the cryptography, and hands over to the appliance.
+table in it, into a fresh folder of its own, tries the cryptography, and hands over to the appliance. What it
+made goes again at the end: a command that only looks leaves nothing on the server.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import shutil
 import stat
 import sys
 import zipfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEFAULT_ROOT = "/var/lib/banip"
-BAD_INPUT, TAMPERED, UNFIT_SERVER = 2, 11, 20
-_BLOCK_BYTES, _MEGABYTE = 4096, 1_000_000
+BAD_INPUT, TAMPERED, UNFIT_SERVER, INTERRUPTED = 2, 11, 20, 130
+_BLOCK_BYTES, _MEGABYTE, _TRIES = 4096, 1_000_000, 10
 #: RFC 6979, A.2.5: P-256, SHA-256, message "sample".
 _VECTOR = {
     "x": 0x60FED4BA255A9D31C961EB74C6356D68C049B8923B61FA6CE669622E60F29FB6,
@@ -49,42 +51,58 @@ def main() -> None:
         )
     archive = Path(__file__).parent.absolute()
     _refuse_medium(archive, sys.argv[1:])
+    try:
+        _run_unpacked(archive)
+    except KeyboardInterrupt:
+        _refuse(
+            INTERRUPTED,
+            "interrupted before anything was done: run the same command again",
+            "아무 일도 하기 전에 중단되었습니다. 같은 명령을 다시 실행하십시오",
+        )
+
+
+def _run_unpacked(archive: Path) -> None:
     with zipfile.ZipFile(archive) as carried:
         described = json.loads(carried.read("first_contact.json"))
         wheels = _wheels_for_this_server(described)
         root = _root(sys.argv[1:])
-        folder, descriptor = _fresh_folder(root)
-        try:
+        with _fresh_folder(root) as folder:
             _unpack_all(carried, wheels, folder, root)
             sys.path[:] = [str(folder), *(path for path in sys.path if Path(path) != archive)]
             _self_test()
             _run(described, carried.read("1.root.json"))
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(descriptor)
 
 
 def _refuse(code: int, english: str, korean: str) -> NoReturn:
-    """Say why in English, and in Korean where the console asks for it and can draw it."""
-    locale = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
-    speaks_korean = locale.startswith("ko") and os.environ.get("TERM") != "linux"
-    sys.stderr.write((korean if speaks_korean else english) + "\n")
+    """Say why in English, or in Korean where it is asked for and the console can draw it."""
+    sys.stderr.write((korean if _speaks_korean() else english) + "\n")
     sys.exit(code)
+
+
+def _speaks_korean() -> bool:
+    words = " ".join(sys.argv[1:]).replace("--lang=", "--lang ").split()
+    asked = words[words.index("--lang") + 1 :][:1] if "--lang" in words else []
+    locale = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
+    return asked == ["ko"] or (not asked and locale.startswith("ko") and os.environ.get("TERM") != "linux")
 
 
 def _refuse_medium(archive: Path, arguments: list[str]) -> None:
     """Nothing runs from the medium: what was compared with the paper must be what runs."""
-    read_only = os.statvfs(archive).f_flag & os.ST_RDONLY
     beside = [Path(word).absolute() for word in arguments if word.endswith(".tar")]
     homes = {archive.parent.resolve(), archive.resolve().parent}  # a link to the medium is no copy either
-    if read_only or any(bundle.parent.resolve() in homes for bundle in beside):
-        _refuse(
-            BAD_INPUT,
-            f"{archive} lies on the medium. Copy it to this server's disk, into a folder without the\n"
-            "bundle, compare `sha256sum appliance.pyz` there with the paper, and run that copy.",
-            f"{archive} 파일이 매체에 있습니다. 번들이 없는 서버 디스크의 폴더로 복사한 뒤,\n"
-            "그곳에서 `sha256sum appliance.pyz` 값을 종이의 값과 비교하고 그 복사본을 실행하십시오.",
-        )
+    if os.statvfs(archive).f_flag & os.ST_RDONLY:
+        english, korean = "on a read-only medium", "읽기 전용 매체에"
+    elif any(bundle.parent.resolve() in homes for bundle in beside):
+        english, korean = "in one folder with the bundle, as on the medium", "매체에서처럼 번들과 같은 폴더에"
+    else:
+        return
+    _refuse(
+        BAD_INPUT,
+        f"{archive} lies {english}. Copy it to this server's disk, into a folder without the\n"
+        "bundle, compare `sha256sum appliance.pyz` there with the paper, and run that copy.",
+        f"{archive} 파일이 {korean} 있습니다. 번들이 없는 서버 디스크의 폴더로 복사한 뒤,\n"
+        "그곳에서 `sha256sum appliance.pyz` 값을 종이의 값과 비교하고 그 복사본을 실행하십시오.",
+    )
 
 
 def _wheels_for_this_server(described: dict[str, Any]) -> list[dict[str, str]]:
@@ -123,31 +141,66 @@ def _root(arguments: list[str]) -> Path:
     return Path(DEFAULT_ROOT)
 
 
-def _fresh_folder(root: Path) -> tuple[Path, int]:
-    """Make a folder that nobody else could have prepared; remove those that killed runs left."""
-    home = root / "first-contact"
+@contextmanager
+def _fresh_folder(root: Path) -> Iterator[Path]:
+    """Make a folder that nobody else could have prepared, and take away at the end what was made for it."""
+    made = [path for path in (root, *root.parents) if not path.exists()]
     try:
-        root.mkdir(mode=0o755, parents=True, exist_ok=True)
-        owner = root.stat()
-        if owner.st_uid != os.geteuid() or owner.st_mode & stat.S_IWOTH:
-            _refuse(TAMPERED, f"{root} is not ours alone", f"{root} 폴더를 다른 사용자가 바꿀 수 있습니다")
-        if not os.path.lexists(home):
-            home.mkdir(mode=0o700)
-        found = os.lstat(home)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-            _refuse(TAMPERED, f"{home} is not ours alone", f"{home} 폴더를 다른 사용자가 바꿀 수 있습니다")
-        sweep(home)
-        folder = home / secrets.token_hex(16)
-        folder.mkdir(mode=0o700)
-        return folder, held(folder)
+        folder, descriptor = _make_folder_patiently(root)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(descriptor)
+    finally:
+        for path in (root / "first-contact", *made):
+            with suppress(OSError):  # something lies in it by now: it stays, and so does what it lies in
+                path.rmdir()
+
+
+def _make_folder_patiently(root: Path) -> tuple[Path, int]:
+    try:
+        for _ in range(_TRIES):
+            with suppress(FileNotFoundError):  # another run has just ended, and took its own away
+                return _make_folder(root)
+        return _make_folder(root)
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            _refuse_full("some space", "공간을 일부", root)
+        _refuse_disk(error, root, "some space", "공간을 일부")
+
+
+def _make_folder(root: Path) -> tuple[Path, int]:
+    """Make it, and remove those that killed runs left."""
+    home = root / "first-contact"
+    root.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _require_own(root, root.stat(), stat.S_IWOTH)
+    if not os.path.lexists(home):
+        home.mkdir(mode=0o700)
+    _require_own(home, os.lstat(home), 0o077)
+    sweep(home)
+    folder = home / secrets.token_hex(16)
+    folder.mkdir(mode=0o700)
+    return folder, held(folder)
+
+
+def _require_own(path: Path, about: os.stat_result, others: int) -> None:
+    """End where somebody else could have put anything there, or where it is root's and we are not."""
+    if about.st_uid == 0 != os.geteuid():
+        _refuse_rights()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid() or about.st_mode & others:
         _refuse(
-            UNFIT_SERVER,
-            f"{home} cannot be made: {error.strerror}. Run it as root, or name another --root.",
-            f"{home} 폴더를 만들 수 없습니다: {error.strerror}. root로 실행하거나 --root를 지정하십시오.",
+            TAMPERED,
+            f"{path} is not a folder of ours alone: look at it, move it aside, run the same command again",
+            f"{path}은(는) 다른 사용자가 바꿀 수 있거나 폴더가 아닙니다. 확인하고 옮겨 둔 뒤 같은 명령을 다시"
+            " 실행하십시오",
         )
+
+
+def _refuse_rights() -> NoReturn:
+    _refuse(
+        BAD_INPUT,
+        "this needs more rights: run the same command as root (sudo), or name a --root of your own",
+        "더 많은 권한이 필요합니다. 같은 명령을 root로(sudo) 실행하거나 --root로 자신의 폴더를 지정하십시오",
+    )
 
 
 def held(folder: Path) -> int:
@@ -177,16 +230,8 @@ def _unpack_all(carried: zipfile.ZipFile, wheels: list[dict[str, str]], folder: 
         for wheel in wheels:
             _unpack(carried, wheel, folder)
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            size = f"{_unpacked_bytes(carried, wheels) // _MEGABYTE + 1} MB"
-            _refuse_full(size, size, root)
-        _refuse(
-            UNFIT_SERVER,
-            f"{error.filename or folder} cannot be written: {error.strerror}. Look at that disk, or name"
-            " another --root.",
-            f"{error.filename or folder}에 쓸 수 없습니다: {error.strerror}. 디스크를 확인하거나 다른"
-            " --root를 지정하십시오.",
-        )
+        size = f"{_unpacked_bytes(carried, wheels) // _MEGABYTE + 1} MB"
+        _refuse_disk(error, root, size, size)
 
 
 def _unpacked_bytes(carried: zipfile.ZipFile, wheels: list[dict[str, str]]) -> int:
@@ -199,7 +244,24 @@ def _unpacked_bytes(carried: zipfile.ZipFile, wheels: list[dict[str, str]]) -> i
     return found
 
 
-def _refuse_full(english: str, korean: str, root: Path) -> NoReturn:
+def _refuse_disk(error: OSError, root: Path, english: str, korean: str) -> NoReturn:
+    """Say what the disk refused, and what helps; the words name how much space is needed."""
+    if isinstance(error, PermissionError) and os.geteuid() != 0:
+        _refuse_rights()
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        path = error.filename or root
+        _refuse(
+            UNFIT_SERVER,
+            f"{path} cannot be written: {error.strerror}. Look at that path and its disk, or name another"
+            " --root.",
+            f"{path}에 쓸 수 없습니다: {error.strerror}. 그 경로와 디스크를 확인하거나 다른 --root를"
+            " 지정하십시오.",
+        )
+    if _no_inode_is_left(root):
+        english, korean = (
+            "some inodes (df -i: too many files)",
+            "아이노드를 일부(df -i: 파일이 너무 많음)",
+        )
     _refuse(
         UNFIT_SERVER,
         f"the disk is full: free {english} under {root} and run the same command again,"
@@ -207,6 +269,12 @@ def _refuse_full(english: str, korean: str, root: Path) -> NoReturn:
         f"디스크가 가득 찼습니다. {root} 아래에서 {korean} 확보한 뒤 같은 명령을 다시 실행하거나 다른"
         " --root를 지정하십시오",
     )
+
+
+def _no_inode_is_left(root: Path) -> bool:
+    """Tell whether a disk that is full lacks names rather than bytes; a disk that counts none has 0 of 0."""
+    disk = os.statvfs(next(path for path in (root, *root.absolute().parents) if path.exists()))
+    return disk.f_files > 0 and disk.f_favail == 0
 
 
 def _unpack(carried: zipfile.ZipFile, wheel: dict[str, str], folder: Path) -> None:

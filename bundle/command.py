@@ -27,22 +27,44 @@ PASSPHRASE = click.option(
     "--passphrase-file", type=PATH, help=f"Its first line; otherwise ${PASSPHRASE_VARIABLE}, or asked for."
 )
 
+_EVERYWHERE = "--json (one JSON object a line) and --lang ko|en may stand anywhere."
+SIGNATURES = click.option(
+    "--signature", "signatures", type=PATH, multiple=True, help="Made of the exported bytes; one or several."
+)
+
+
+def _behind_the_option(context: click.Context, _: click.Parameter, more: tuple[Path, ...]) -> None:
+    """Add the files that a shell writes behind ``--signature``: the option itself takes the first alone."""
+    if more and not context.params.get("signatures"):
+        raise BadInput(
+            text("these words belong to no option"),
+            seen=" ".join(map(str, more)),
+            remedy=text("name signatures with --signature"),
+        )
+    if more:
+        context.params["signatures"] += more
+
+
+MORE_SIGNATURES = click.argument(
+    "more", type=PATH, nargs=-1, metavar="", callback=_behind_the_option, expose_value=False
+)
 KEY_FILES = click.option(
     "--key", "key_files", type=PATH, multiple=True, help="A private key; may be repeated."
 )
 
 
 def command(group: click.Group, name: str) -> Callable[[Callable[..., None]], click.Command]:
-    """Register a command that takes ``--json`` and ``--lang`` and gets a ``Screen`` first."""
+    """Register a command that gets a ``Screen`` first, as the options of the whole command line ask."""
 
     def register(function: Callable[..., None]) -> click.Command:
-        @click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
-        @click.option("--lang", type=click.Choice(["ko", "en"]), help="Language of messages.")
+        @click.pass_context
         @wraps(function)
-        def run(*, as_json: bool, lang: Language | None, **given: Any) -> None:  # noqa: ANN401 - click's
-            function(make_screen(lang or choose_language(), as_json=as_json), **given)
+        def run(context: click.Context, /, **given: Any) -> None:  # noqa: ANN401 - click's
+            asked = context.find_root().params
+            screen = make_screen(asked["lang"] or choose_language(), as_json=asked["as_json"])
+            function(screen, **given)
 
-        return group.command(name)(run)
+        return group.command(name, epilog=_EVERYWHERE)(run)
 
     return register
 
@@ -64,8 +86,22 @@ def passphrase(file: Path | None, *, confirm: bool) -> bytes:
             raise BadInput(text("the passphrase cannot be read"), where=file, remedy=remedy) from error
     given = os.environ.get(PASSPHRASE_VARIABLE)
     if given is None:
-        given = click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
+        given = _typed(confirm=confirm)
     return os.fsencode(given)
+
+
+def _typed(*, confirm: bool) -> str:
+    try:
+        return str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True))
+    except click.Abort as stop:
+        if not isinstance(stop.__context__, EOFError):
+            raise
+        raise BadInput(
+            text("a passphrase is needed, and nobody is here to type it"),
+            remedy=text(
+                "type it at a terminal, or give --passphrase-file or {name}", name=PASSPHRASE_VARIABLE
+            ),
+        ) from stop
 
 
 def now() -> datetime:

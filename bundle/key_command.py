@@ -11,7 +11,17 @@ import click
 
 from appliance.errors import BadInput
 from appliance.text import text
-from bundle.command import KEY_FILES, KEYS, PASSPHRASE, PATH, command, now, passphrase
+from bundle.command import (
+    KEY_FILES,
+    KEYS,
+    MORE_SIGNATURES,
+    PASSPHRASE,
+    PATH,
+    SIGNATURES,
+    command,
+    now,
+    passphrase,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,9 +133,8 @@ def keys_create(  # noqa: PLR0913 - each is an option
 @click.option("--release-threshold", type=_COUNT)
 @click.option("--valid-days", type=_DAYS, help="From today; otherwise the next root expires with this one.")
 @KEY_FILES
-@click.option(
-    "--signature", "signatures", type=PATH, multiple=True, help="Made of the exported bytes; repeatable."
-)
+@SIGNATURES
+@MORE_SIGNATURES
 @click.option("--export", "export_to", type=PATH, help="Write exactly the bytes to be signed.")
 @click.option("--discard", is_flag=True, help="Throw the draft away.")
 @KEYS
@@ -150,7 +159,7 @@ def keys_rotate(  # noqa: PLR0913 - each is an option
     Examples:
       python build.py keys rotate --replace release-1 --key keys/root-1.pem --key keys/root-2.pem
       python build.py keys rotate --valid-days 3650 --export root-2.bin
-      python build.py keys rotate --signature root-2.bin.1adfbb380e27310b.sig
+      python build.py keys rotate --signature root-2.bin.*.sig
       python build.py keys rotate --discard
     """  # noqa: D301
     from bundle import ceremony, keys

@@ -44,7 +44,8 @@ def ring_text(ring: KeyRing, now: datetime) -> str:
 def ring_html(ring: KeyRing, now: datetime) -> str:
     """Return the paper as one page to print, with room for who was there."""
     record = (both(text("Ceremony record")), list(_record()))
-    return paper_html(ring.product, [*_sections(ring, now), record])
+    title = both(text("Key paper of {product}", product=ring.product))
+    return paper_html(title, [*_sections(ring, now), record])
 
 
 def pending_lines(draft: PendingRoot, language: Language) -> list[str]:
@@ -173,8 +174,19 @@ def _release_lines(targets: Targets) -> Iterator[Text]:
         )
 
 
+def root_words(version: int) -> Text:
+    """Say what a root of that version does to the servers that see it."""
+    if version == 1:
+        return text("root version 1, the first: it replaces none")
+    return text(
+        "root version {version}: every server that sees it trusts it in the place of root version {before}",
+        version=version,
+        before=version - 1,
+    )
+
+
 def _root_lines(root: Root) -> Iterator[Text]:
-    yield text("to be signed: root version {version}", version=root.version)
+    yield text("to be signed: {root}", root=root_words(root.version))
     for name, word in ((Root.type, text("root")), (Targets.type, text("release"))):
         role = root.roles[name]
         yield text(

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 from appliance.errors import BadInput, Incomplete
 from appliance.format import PACKAGES_INDEX, sha256_hex
 from appliance.media import open_carrier
-from appliance.text import Text, text
+from appliance.text import Text, human_bytes, text
 from appliance.verify import Trust, trusted_root, verify
 from bundle.firstcontact import Introduced, read_first_contact
 from bundle.local import file_sha256
 from bundle.pack import inspect
 from bundle.paper import both, grouped, paper_html, paper_text
-from bundle.screen import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -196,12 +195,16 @@ def commands(packet: Packet) -> list[str]:
 
 def packet_text(packet: Packet) -> str:
     """Return the paper as plain text."""
-    return paper_text(_sections(packet))
+    return f"{_title(packet)}\n\n{paper_text(_sections(packet))}"
 
 
 def packet_html(packet: Packet) -> str:
     """Return the paper as one page to print, without anything that must be fetched."""
-    return paper_html(packet.release.id, _sections(packet))
+    return paper_html(_title(packet), _sections(packet))
+
+
+def _title(packet: Packet) -> str:
+    return both(text("Carry-in paper of {release}", release=packet.release.id))
 
 
 def packet_facts(packet: Packet) -> dict[str, object]:

@@ -28,6 +28,7 @@ from appliance.durable import sync_folder
 from appliance.errors import BadInput
 from appliance.text import text
 from appliance.verify import KEY_SCHEME, key_id_of
+from bundle.regular import read_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 PBKDF2_ROUNDS = 600_000
 PRIVATE, PUBLIC = ".pem", ".pub.pem"
 _PRIVATE_MODE, _PUBLIC_MODE = 0o600, 0o644
+_KEY_MAX_BYTES = 64 * 1024
 _PUBLIC_LABEL, _PRIVATE_LABEL = b"-----BEGIN PUBLIC KEY-----", b"PRIVATE KEY-----"
 
 
@@ -139,7 +141,7 @@ def write_new(path: Path, data: bytes, mode: int = _PRIVATE_MODE) -> None:
 
 def _read(path: Path, remedy: Text) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, _KEY_MAX_BYTES)
     except OSError as error:
         raise BadInput(
             text("the key cannot be read"), where=path, seen=error.strerror, remedy=remedy

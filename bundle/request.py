@@ -23,6 +23,7 @@ from appliance.format import ENVELOPE_MAX_BYTES, sha256_hex, strict_payload
 from appliance.roots import check_root, parse_signed
 from appliance.text import text
 from appliance.verify import parse_targets
+from bundle.regular import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -51,8 +52,7 @@ class Request:
 def read_request(path: Path) -> Request:
     """Read an exported file; ``BadInput`` for anything but exactly the bytes of a root or of targets."""
     try:
-        with path.open("rb") as file:
-            data = file.read(ENVELOPE_MAX_BYTES + 1)
+        data = read_regular(path, ENVELOPE_MAX_BYTES + 1)
     except OSError as error:
         raise BadInput(text("the file cannot be read"), where=path, seen=error.strerror) from error
     match = _START.match(data)
@@ -126,8 +126,7 @@ def import_signature(envelope: SimpleEnvelope[Any], path: Path, keys: Iterable[K
 
 def _read_signature(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            der = file.read(_SIGNATURE_MAX_BYTES)
+        der = read_regular(path, _SIGNATURE_MAX_BYTES)
     except OSError as error:
         raise BadInput(text("the file cannot be read"), where=path, seen=error.strerror) from error
     canonical: bytes | None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from appliance.text import text
+from appliance.text import human_bytes, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -120,13 +120,3 @@ class Screen:
 
     def _tell(self, value: object) -> None:
         self.write(msgspec.json.encode(value, enc_hook=str).decode())
-
-
-def human_bytes(count: int) -> str:
-    """Return a size as people read it, in binary units."""
-    size, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024 or unit == "TiB":  # noqa: PLR2004 - a binary unit
-            break
-        size /= 1024
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bundle.screen import human_bytes
+from appliance.text import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -44,13 +44,15 @@ if TYPE_CHECKING:
 class Signable:
     """What a carrier gives to be signed: the targets, and the newest root, which names who may sign them.
 
-    ``release_sha256``: digest of ``release.json``; ``start``, ``end``: where targets and room lie.
+    ``roots``: the envelopes of all roots that it carries; ``release_sha256``: digest of ``release.json``;
+    ``start``, ``end``: where targets and room lie.
     """
 
     envelope: SimpleEnvelope[Any]
     release: Release
     release_sha256: str
     root: Root
+    roots: tuple[bytes, ...]
     start: int
     end: int
 
@@ -71,10 +73,12 @@ def read_signable(path: Path) -> Signable:
         release_json, _ = (
             _checked_target(carrier, targets, name) for name in (RELEASE_TARGET, CHUNKS_TARGET)
         )
-        root = trusted_root(carrier.envelopes().roots[-1])  # it names the keys; it proves nothing here
+        roots = carrier.envelopes().roots
+        root = trusted_root(roots[-1])  # it names the keys; it proves nothing here
         release = release_from_bytes(release_json)
         head = carrier.head
-        return Signable(envelope, release, sha256_hex(release_json), root, head.targets_offset, head.end)
+        sha256 = sha256_hex(release_json)
+        return Signable(envelope, release, sha256, root, roots, head.targets_offset, head.end)
 
 
 def sign(

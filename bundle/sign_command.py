@@ -4,13 +4,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
-from appliance.errors import BadInput
+from appliance.errors import BadInput, Incomplete
 from appliance.text import text
-from bundle.command import KEY_FILES, PASSPHRASE, PATH, command, now, passphrase
+from bundle.command import (
+    KEY_FILES,
+    MORE_SIGNATURES,
+    PASSPHRASE,
+    PATH,
+    SIGNATURES,
+    command,
+    now,
+    passphrase,
+)
 from bundle.key_command import exported_lines, key_commands, warn_expiry
 
 if TYPE_CHECKING:
@@ -73,9 +83,8 @@ def keys_sign(  # noqa: PLR0913 - each is an option
 
 @click.argument("bundle", type=PATH)
 @KEY_FILES
-@click.option(
-    "--signature", "signatures", type=PATH, multiple=True, help="Made of the exported bytes; repeatable."
-)
+@SIGNATURES
+@MORE_SIGNATURES
 @click.option("--export", "export_to", type=PATH, help="Write exactly the bytes to be signed.")
 @_LEDGER
 @PASSPHRASE
@@ -98,7 +107,7 @@ def sign(  # noqa: PLR0913 - each is an option
     Examples:
       python build.py sign dist/minimal-1.0.0.tar --key keys/release-1.pem
       python build.py sign dist/minimal-1.0.0.tar --export minimal.bin
-      python build.py sign dist/minimal-1.0.0.tar --signature minimal.bin.1adfbb380e27310b.sig
+      python build.py sign dist/minimal-1.0.0.tar --signature minimal.bin.*.sig
     """  # noqa: D301
     from bundle import keys
     from bundle import sign as signing
@@ -111,7 +120,9 @@ def sign(  # noqa: PLR0913 - each is an option
     signable = signing.read_signable(bundle)
     signing.refuse_strangers(signable, signers)
     warn_expiry(screen, signable.root.version, signable.root.expires)
-    _remember_release(screen, _ledger_folder(key_folder), signable)
+    folder = _ledger_folder(key_folder)
+    _warn_other_roots(screen, folder, signable)
+    _remember_release(screen, folder, signable)
     exported = export(signable.envelope, export_to) if export_to is not None else None
     if signers or signatures:
         signing.sign(bundle, signers, signatures, signable)
@@ -149,6 +160,20 @@ def _ledger_folder(named: Path | None) -> Path | None:
             text("this is no key folder"), where=folder, remedy=text("name the one with keys.json in it")
         )
     return None
+
+
+def _warn_other_roots(screen: Screen, folder: Path | None, signable: Signable) -> None:
+    """Say so where the bundle carries other roots than the key folder holds: built before, or elsewhere."""
+    from bundle.folder import roots
+
+    held = signable.roots
+    with suppress(Incomplete):  # a folder that keeps the ledger alone
+        held = roots(folder) if folder is not None else held
+    if held != signable.roots:
+        screen.warning(
+            text("this bundle carries other roots than the key folder {folder} has", folder=folder),
+            text("build it again with this key folder, or find out who built it and with which keys"),
+        )
 
 
 def _remember_release(screen: Screen, folder: Path | None, signable: Signable) -> None:
@@ -194,8 +219,11 @@ def _warn_lower(screen: Screen, entry: Entry, higher: Entry | None) -> None:
 
 
 def _show_signed(screen: Screen, signable: Signable, export_to: Path | None, exported: str | None) -> None:
+    from bundle.key_paper import root_words
+
     quorum = signable.quorum
-    lines = [text("signed by {key}", key=key).render(screen.language) for key in quorum.signed]
+    lines = [root_words(signable.root.version).render(screen.language)]
+    lines += [text("signed by {key}", key=key).render(screen.language) for key in quorum.signed]
     if export_to is not None:
         lines += exported_lines(screen, export_to, exported or "")
     said = text("signatures: {count}", count=len(quorum.signed))
@@ -206,4 +234,5 @@ def _show_signed(screen: Screen, signable: Signable, export_to: Path | None, exp
             lacking=quorum.lacking,
         )
     facts = {"signed_by": quorum.signed, "threshold": quorum.threshold, "lacking": quorum.lacking}
-    screen.result(said, facts | {"waiting": quorum.waiting, "exported_sha256": exported}, lines)
+    facts |= {"waiting": quorum.waiting, "root_version": signable.root.version, "exported_sha256": exported}
+    screen.result(said, facts, lines)

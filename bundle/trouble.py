@@ -17,7 +17,7 @@ def told(error: Exception) -> BanipError:
                 text("the disk is full"),
                 where=error.filename,
                 seen=error.strerror,
-                remedy=text("free space on this file system and run the same command again"),
+                remedy=text("free space or inodes (df, df -i) and run the same command again"),
             )
         if error.filename is not None:
             return _refused(error)

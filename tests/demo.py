@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,18 +48,37 @@ class DemoFailed(Exception):
 
 
 class Transcript:
-    """Shows what is typed and what is answered, while it happens, on the screen and in a file."""
+    """Shows what is typed and what is answered, while it happens, on the screen and in a file.
 
-    def __init__(self, path: Path) -> None:
+    The screen alone gets a line whenever nothing was said for ``silence_s``: it is at work, not stuck.
+    """
+
+    def __init__(self, path: Path, silence_s: float = 20) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("w", encoding="utf-8")
-        self._began = time.monotonic()
+        self._began = self._said = time.monotonic()
+        self._over = threading.Event()
+        threading.Thread(target=self._break_silence, args=(silence_s,), daemon=True).start()
 
     def say(self, line: str) -> None:
         """Write a line."""
+        self._said = time.monotonic()
         for stream in (sys.stdout, self._file):
             stream.write(f"{line}\n")
             stream.flush()
+
+    def close(self) -> None:
+        """End it."""
+        self._over.set()
+        self._file.close()
+
+    def _break_silence(self, silence_s: float) -> None:
+        shown = self._said
+        while not self._over.wait(silence_s / 20):
+            now = time.monotonic()
+            if now - max(shown, self._said) >= silence_s:
+                shown = now
+                print(f"  ... at work for {now - self._said:.0f} s", flush=True)  # noqa: T201
 
     def heading(self, words: str) -> None:
         """Begin a part, with the minutes and seconds since the demo began."""
@@ -206,7 +226,9 @@ def without_a_server(shown: Transcript, bundle: Path, why: str) -> None:
 def main() -> int:
     """Run the demo."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="leave the server running until the next run")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the server running until the next demo or test"
+    )
     parser.add_argument("--out", type=Path, default=Path("dist/demo"), help="where report and log go")
     options = parser.parse_args()
     os.environ.setdefault("LC_ALL", "C.UTF-8")
@@ -224,8 +246,11 @@ def main() -> int:
     except (DemoFailed, ProofFailed) as failure:
         shown.say(f"\nThe demo failed: {failure}")
         return 1
-    shown.say(f"This session: {options.out / 'demo.txt'}")
-    return 0
+    else:
+        shown.say(f"This session: {options.out / 'demo.txt'}")
+        return 0
+    finally:
+        shown.close()
 
 
 if __name__ == "__main__":

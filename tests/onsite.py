@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,10 +29,11 @@ else:
     sys.exit(str(last))
 """
 
-#: Kills the whole process group of a command as soon as the journal has that many lines.
+#: Signals a command's whole process group as soon as the journal has that many lines; prints how it ended.
 _KILL_AT_LINE = """
 import os, signal, subprocess, sys, time
-journal, lines, argv = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+number, journal, lines, argv = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:]
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test in the background ignores it, and so would its children
 child = subprocess.Popen(argv, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 killed = False
 while child.poll() is None and not killed:
@@ -40,9 +42,9 @@ while child.poll() is None and not killed:
     except FileNotFoundError:
         pass
     if killed:
-        os.killpg(child.pid, signal.SIGKILL)
+        os.killpg(child.pid, number)
     time.sleep(0.0005)
-child.wait()
+print(child.wait())
 sys.exit(0 if killed else 77)
 """
 
@@ -68,7 +70,10 @@ for folder, folders, files in os.walk("/"):
 json.dump(found, sys.stdout)
 """
 #: What changes by itself while a server runs.
-RESTLESS = ("/proc", "/sys", "/dev", "/run", "/tmp", "/media", "/var/log/journal", "/var/lib/systemd")  # noqa: S108
+RESTLESS = (
+    *("/proc", "/sys", "/dev", "/run", "/tmp", "/media"),  # noqa: S108
+    *("/var/log/journal", "/var/lib/systemd", "/var/backups"),  # the last: dpkg's own, at midnight
+)
 
 
 def first_contact(server: ClosedServer, pyz: Path) -> None:
@@ -112,9 +117,22 @@ def journal_lines(server: ClosedServer) -> int:
 
 def kill_at_line(server: ClosedServer, line: int, *argv: str, path: str = JOURNAL) -> bool:
     """Run a command and SIGKILL its process group when the file gets that line; False: it ended before."""
-    done = server.exec("python3", "-I", "-c", _KILL_AT_LINE, path, str(line), *argv, check=False)
+    done = _signalled(server, signal.SIGKILL, path, line, *argv)
     assert done.returncode in {0, 77}, done.stderr
     return done.returncode == 0
+
+
+def interrupt_at_line(server: ClosedServer, line: int, *argv: str) -> int | None:
+    """Run a command, press Ctrl-C when the journal gets that line; return its exit code, None: too late."""
+    done = _signalled(server, signal.SIGINT, JOURNAL, line, *argv)
+    return int(done.stdout) if done.returncode == 0 else None
+
+
+def _signalled(
+    server: ClosedServer, number: signal.Signals, path: str, line: int, *argv: str
+) -> CompletedProcess[str]:
+    words = (str(int(number)), path, str(line), *argv)
+    return server.exec("python3", "-I", "-c", _KILL_AT_LINE, *words, check=False)
 
 
 def tree(server: ClosedServer, *left_out: str) -> dict[str, list[Any]]:

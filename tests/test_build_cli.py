@@ -98,6 +98,9 @@ def test_the_paper_has_the_digest_that_sha256sum_will_print(shop: Shop, tmp_path
     assert f"{first_root[:8]} {first_root[8:16]}" in paper  # what adopt --replace-trust asks for
     assert shop.json("packet", shop.bundle)[0]["result"]["first_root_sha256"] == first_root  # type: ignore[index]
     assert digest in page.read_text("utf-8")
+    title = "반입 확인서: tiny-1.0.0-c1 / Carry-in paper of tiny-1.0.0-c1"
+    assert f"<title>{title}</title>" in page.read_text("utf-8")
+    assert paper.startswith(f"{title}\n\n== ")
     assert "http" not in page.read_text("utf-8").split("<body>")[0], "the page fetches nothing"
 
 

@@ -12,7 +12,8 @@ from appliance.text import text
 
 CODES = {
     "AlreadyRunning": 4, "AuditFindings": 3, "BadInput": 2, "BanipError": 1, "Expired": 10, "Incomplete": 12,
-    "Returned": 30, "Tampered": 11, "UnfitServer": 20, "UnreadableMedium": 13, "Untrusted": 10,
+    "Interrupted": 130, "Returned": 30, "Tampered": 11, "UnfitServer": 20, "UnreadableMedium": 13,
+    "Untrusted": 10,
 }  # fmt: skip
 
 

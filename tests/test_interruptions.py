@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.closed_server import closed_server
-from tests.onsite import PYZ, answer, appliance, by_pyz, journal_lines, kill_at_line, result
+from tests.onsite import (
+    PYZ,
+    answer,
+    appliance,
+    by_pyz,
+    interrupt_at_line,
+    journal_lines,
+    kill_at_line,
+    result,
+)
 from tests.test_journey import V1, V2
 
 if TYPE_CHECKING:
@@ -57,6 +66,18 @@ def test_an_upgrade_killed_at_a_step_leaves_old_or_new_and_is_finished_by_runnin
         assert answer(server)["release"] == V2
         appliance(server, "rollback")
         assert answer(server)["release"] == V1
+
+
+@sample(range(4, 11, 2), 8)
+def test_control_c_in_an_upgrade_is_130_and_the_same_command_goes_on(
+    step: int, media: Media, installed: Snapshot
+) -> None:
+    with closed_server(base=installed, media=media.folder) as server:
+        bundle = f"/media/usb/{media.second.name}"
+        assert interrupt_at_line(server, journal_lines(server) + step, "appliance", "upgrade", bundle) == 130
+        assert answer(server)["release"] in {V1, V2}
+        assert appliance(server, "upgrade", bundle).returncode == 0
+        assert answer(server)["release"] == V2
 
 
 @sample(range(4, 11, 2), 8)

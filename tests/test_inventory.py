@@ -11,6 +11,7 @@ import pytest
 from appliance import inventory
 from appliance.errors import Incomplete
 from appliance.format import Owned, Role, sha256_hex
+from appliance.holdings import plan_pruning, prune
 from appliance.inventory import Status
 from tests.tiny import Site, running_world
 
@@ -117,3 +118,24 @@ def test_an_image_that_is_not_loaded_is_told(site: Site, world: World, tmp_path:
     ]
     status = inventory.status(site.server, site.standing())
     assert (status.images, status.packages, status.packages_lacking) == ({}, 0, ())
+
+
+def test_a_file_under_a_release_s_name_is_told_with_its_remedy_and_the_remedy_mends_it(
+    site: Site, world: World, tmp_path: Path
+) -> None:
+    bundle = world.carrier(tmp_path)
+    site.install(bundle)
+    (site.server.releases / "demo-9.9.9-c9").touch()
+    assert inventory.status(site.server, site.standing()).release == "demo-1.0.0-c1", "another is passed over"
+    folder = site.server.folder("demo-1.0.0-c1")
+    shutil.rmtree(folder)
+    folder.touch()
+    with pytest.raises(Incomplete) as told:
+        inventory.status(site.server, site.standing())
+    assert str(folder) in str(told.value.where)
+    assert told.value.seen == "Not a directory"
+    assert "run install again" in str(told.value.remedy)
+    site.install(bundle)
+    assert inventory.status(site.server, site.standing()).release == "demo-1.0.0-c1"
+    prune(site.server, plan_pruning(site.server, site.trust()))
+    assert [path.name for path in site.server.releases.iterdir()] == ["demo-1.0.0-c1"]

@@ -64,8 +64,8 @@ def test_verify_and_refusals_leave_nothing_but_what_is_said(media: Media) -> Non
         first_contact(server, media.pyz)
         before = tree(server)
         by_pyz(server, "verify", f"/media/usb/{media.first.name}")
-        left = {path for path in differences(before, tree(server)) if not path.endswith("banip")}
-        assert left <= {"/var/lib/banip/first-contact"}
+        by_pyz(server, "status")
+        assert differences(before, tree(server)) == set()
 
 
 def test_the_service_answers_after_install_and_a_second_install_changes_nothing(
@@ -175,7 +175,7 @@ def test_uninstall_leaves_only_data_state_and_logs(media: Media) -> None:
             "/etc/.pwd.lock"
         }
         home = {path for path in tree(server) if path.startswith("/var/lib/banip/")}
-        assert {path.split("/")[4] for path in home} <= {"data", "state", "first-contact"}
+        assert {path.split("/")[4] for path in home} <= {"data", "state"}
 
 
 def test_a_server_that_was_uninstalled_can_be_installed_again_but_not_with_less(

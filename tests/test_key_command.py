@@ -21,6 +21,7 @@ from appliance.format import sha256_hex
 from bundle.folder import roots
 from bundle.pack import build_carrier, inspect
 from bundle.pair import encrypted_pem, public_pem
+from tests.typed import interrupted
 from tests.world import World, key
 
 BUILD = Path(__file__).parents[1] / "build.py"
@@ -198,13 +199,37 @@ def test_a_custodian_is_asked_and_may_say_no(desk: Desk) -> None:
             env={**os.environ, "BANIP_PASSPHRASE": PASSPHRASE},
         )
 
-    for words in ("n\n", ""):
+    for words, said in (("n\n", "바꾼 것은 없습니다"), ("", "답할 사람이 없습니다")):
         refused = answer(words)
         assert refused.returncode == 2
         assert "카운터 1" in refused.stderr
+        assert said in refused.stderr
         assert not list(Path().glob("*.sig"))
+    request, key_file = Path("tiny.bin").absolute(), Path("han.pem").absolute()
+    code, shown = interrupted(
+        *(sys.executable, BUILD, "keys", "sign", request, "--key", key_file),
+        env={**os.environ, "BANIP_PASSPHRASE": PASSPHRASE},
+    )
+    assert (code, "run the same command again" in shown) == (130, True), shown
+    assert not list(Path().glob("*.sig"))
     assert answer("y\n").returncode == 0
     assert len(list(Path().glob("*.sig"))) == 1
+
+
+def test_nobody_to_type_a_passphrase_says_how_to_give_it(desk: Desk) -> None:
+    del desk
+    done = subprocess.run(
+        [sys.executable, BUILD, "keys", "create", "--product", "tiny", "--keys", "new-keys"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={name: value for name, value in os.environ.items() if name != "BANIP_PASSPHRASE"},
+        start_new_session=True,  # no terminal behind it either
+    )
+    assert done.returncode == 2
+    assert "--passphrase-file or BANIP_PASSPHRASE" in done.stderr
+    assert not Path("new-keys").exists()
 
 
 # --- The ledger
@@ -230,6 +255,30 @@ def test_a_custodians_signature_counts_in_the_ledger_of_the_folder_that_names_th
     desk.type("keys", "sign", "two.bin", "--key", "han.pem", "--yes", code=2)
     desk.type("keys", "sign", "two.bin", "--key", "kim.pem", "--yes")  # none of the folder's release keys
     assert len(list(Path().glob("*.sig"))) == 1
+
+
+def test_signing_says_which_root_the_bundle_carries_and_whom_it_replaces(desk: Desk) -> None:
+    before = desk.bundle(1)
+    first = desk.type("sign", before, "--key", "han.pem")
+    assert "root version 1, the first: it replaces none" in first.out
+    assert "key folder" not in first.err
+    desk.type("keys", "rotate", "--valid-days", "400", "--key", "kim.pem", "--key", "lee.pem")
+    after = desk.type("sign", desk.bundle(2), "--key", "han.pem")
+    assert "root version 2: every server that sees it trusts it in the place of root version 1" in after.out
+    assert "key folder" not in after.err
+    late = desk.json("sign", before, "--key", "seo.pem")
+    assert late.result["root_version"] == 1
+    assert any("other roots than the key folder keys has" in one.get("warning", "") for one in late.events)
+
+
+@pytest.mark.parametrize(("language", "said"), [("ko", "tiny의 키: keys"), ("en", "keys of tiny in keys")])
+def test_language_and_json_may_stand_before_the_command_and_after_it(
+    desk: Desk, language: str, said: str
+) -> None:
+    show = ("keys", "show")
+    for words in (("--lang", language, *show), (*show, "--lang", language), (*show, f"--lang={language}")):
+        assert desk.type(*words).out.endswith(f"{said}\n")
+        assert json.loads(desk.type("--json", *words).out)["said"] == said
 
 
 def test_a_lower_counter_is_warned_of(desk: Desk) -> None:
@@ -278,6 +327,23 @@ def test_a_release_key_is_replaced_by_people_on_other_machines(desk: Desk) -> No
     desk.type("sign", bundle, "--key", "seo.pem", code=2)  # revoked
     desk.type("sign", bundle, "--key", "han.pem", "--key", "new.pem")
     desk.type("verify", bundle)
+
+
+def test_several_signatures_may_follow_one_option_as_a_shell_writes_them(desk: Desk) -> None:
+    desk.type("keys", "rotate", "--valid-days", "400", "--export", "root-2.bin")
+    for name in ("kim", "lee"):
+        desk.type("keys", "sign", "root-2.bin", "--key", f"{name}.pem", "--yes")
+    both = sorted(Path().glob("root-2.bin.*.sig"))
+    assert "no option" in desk.type("keys", "rotate", *both, code=2).err
+    assert desk.json("keys", "rotate", "--signature", *both).result["finished"] == 2
+    bundle = desk.bundle()
+    desk.type("sign", bundle, "--export", "tiny.bin")
+    for name in ("han", "seo"):
+        desk.type("keys", "sign", "tiny.bin", "--key", f"{name}.pem", "--yes")
+    assert (
+        desk.json("sign", bundle, "--signature", *sorted(Path().glob("tiny.bin.*.sig"))).result["lacking"]
+        == 0
+    )
 
 
 def test_a_draft_is_discarded_with_a_word_on_what_was_exported(desk: Desk) -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,51 @@ def test_every_line_of_the_guide_does_what_it_says(tmp_path: Path) -> None:
     assert park in {key_id for _, key_id in ring.root_keys}
     assert ring.highest is not None
     assert ring.highest.counter == 2
+
+
+def _with_all_that_it_asks_for(names: set[str]) -> set[str]:
+    found: set[str] = set()
+    while names:
+        found |= (name := {names.pop()})
+        for asked in metadata.requires(*name) or ():
+            if "extra ==" not in asked:
+                names |= {re.split(r"[^A-Za-z0-9_.-]", asked)[0].lower()} - found
+    return found
+
+
+def test_what_the_guide_carries_to_an_offline_machine_is_enough(tmp_path: Path) -> None:
+    guide = GUIDE.read_text("utf-8")
+    (asked,) = re.findall(r"pip install --no-index --find-links wheels (.*)", guide)
+    (carried,) = re.findall(r"grep -iE '\^\((.*?)\)==", guide)
+    needed = _with_all_that_it_asks_for(set(asked.split()))
+    assert needed - {"typing-extensions"} <= set(carried.split("|"))
+    for name in carried.split("|"):
+        for file in metadata.files(name) or ():
+            place = tmp_path / file.parts[0]
+            if ".." not in file.parts and not place.exists():
+                place.symlink_to(metadata.distribution(name).locate_file(file.parts[0]))  # type: ignore[arg-type]
+    path = [str(tmp_path), str(PROJECT)]
+    start = f"import sys, runpy; sys.path[:0] = {path}; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+
+    def typed(*words: object) -> str:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", start, PROJECT / "build.py", *map(str, words)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"BANIP_PASSPHRASE": "five words that nobody guesses"},
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    typed("keys", "create", "--product", "demo")
+    typed("keys", "rotate", "--valid-days", 400, "--export", "root-2.bin")
+    typed("keys", "sign", "root-2.bin", "--key", "keys/root-1.pem", "--yes")
+    _build(tmp_path, "1.0.0", 1)
+    typed("sign", "dist/demo-1.0.0.tar", "--key", "keys/release-1.pem")
+    assert "whole and trusted" in typed("verify", "dist/demo-1.0.0.tar")
+    typed("inspect", "dist/demo-1.0.0.tar")
 
 
 def test_the_guide_names_every_option_of_a_rotation() -> None:

@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from appliance.__main__ import cli
 from appliance.console import options_first, refusal_of
 from tests.tiny import PROJECT, Site
+from tests.typed import interrupted
 from tests.world import World, key
 
 if TYPE_CHECKING:
@@ -301,10 +302,18 @@ def test_first_contact_verifies_without_a_trace_and_adopts_when_told(world: Worl
     assert run(Site(root), "verify", carrier).returncode == 0
 
 
-def test_uninstall_asks_and_no_is_two(site: Site) -> None:
+@pytest.mark.parametrize(("answer", "said"), [("n\n", "nothing was changed"), ("", "nobody is here")])
+def test_uninstall_asks_and_no_is_two(site: Site, answer: str, said: str) -> None:
     before = tree(site.root)
-    done = run(site, "uninstall", input="n\n")
-    assert done.returncode == 2
+    done = run(site, "uninstall", input=answer)
+    assert (done.returncode, said in done.stderr) == (2, True)
+    assert tree(site.root) == before
+
+
+def test_control_c_is_130_says_what_to_do_and_changes_nothing(site: Site) -> None:
+    before = tree(site.root)
+    code, said = interrupted(sys.executable, "-m", "appliance", "--root", str(site.root), "uninstall")
+    assert (code, "nothing is lost" in said, "run the same command again" in said) == (130, True, True), said
     assert tree(site.root) == before
 
 
@@ -372,6 +381,37 @@ def test_a_disk_that_refuses_is_the_machine_s_fault(tmp_path: Path) -> None:
     assert refused.exit_code == 20
     assert refused.where == str(tmp_path)
     assert refusal_of(OSError(errno.EBADF, "bad descriptor")) is None, "that is a fault of ours"
+
+
+def test_root_is_not_told_to_become_root() -> None:
+    refused = refusal_of(PermissionError(errno.EPERM, os.strerror(errno.EPERM), "/etc/immutable"))
+    assert refused is not None
+    assert ("lsattr" in str(refused.remedy), refused.exit_code) == (os.geteuid() == 0, 2)
+
+
+def test_a_folder_in_a_file_s_place_is_named_also_where_a_rename_met_it(site: Site, tmp_path: Path) -> None:
+    binding, elsewhere = site.root / "state" / "binding.json", tmp_path / "elsewhere"
+    elsewhere.touch()
+    binding.unlink()
+    binding.mkdir()
+    with pytest.raises(IsADirectoryError) as met:
+        elsewhere.rename(binding)
+    refused = refusal_of(met.value)
+    assert refused is not None
+    assert (refused.exit_code, refused.where) == (11, str(binding))
+    done = run(site, "status")
+    assert (done.returncode, f"look at {binding}, move it aside" in done.stderr) == (11, True)
+    binding.rmdir()
+    assert "appliance.pyz adopt" in run(site, "status").stderr or run(site, "status").returncode == 10
+
+
+def test_a_file_in_a_folder_s_place_is_named_and_not_what_should_lie_in_it(tmp_path: Path) -> None:
+    (tmp_path / "roots").touch()
+    with pytest.raises(NotADirectoryError) as met:
+        (tmp_path / "roots" / "1.root.json").read_bytes()
+    refused = refusal_of(met.value)
+    assert refused is not None
+    assert str(refused.where) == str(tmp_path / "roots")
 
 
 def test_a_last_line_of_the_journal_that_is_too_deep_is_a_torn_one(site: Site) -> None:

@@ -249,6 +249,14 @@ def test_packages_need_room_beside_the_system_and_only_where_they_are_lacking() 
     assert found(examine(release, replace(short, system_free_bytes=None), GIB)) == {"system-space": "block"}
 
 
+def test_what_is_needed_and_what_is_there_are_shown_also_where_it_fits() -> None:
+    said = {one.id: str(one.describe()) for one in examine(RELEASE, FIT, GIB)}
+    assert "expected 1140850688 bytes (1.1 GiB) free, seen 10737418240 bytes (10.0 GiB) free" in said["space"]
+    assert said["memory"].endswith("expected 1.0 GiB, seen 4.0 GiB")
+    assert said["os"] == "[good] operating system"
+    assert said["system-space"].endswith("(/usr)"), "no packages need no room"
+
+
 def test_an_image_needs_its_layers_packed_and_unpacked() -> None:
     space = Space(store_bytes=2, environments_bytes=10, images_bytes=500, packages_bytes=7)
     small = msgspec.structs.replace(IMAGE, name="small", blobs=(DIGEST,))

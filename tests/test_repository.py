@@ -255,6 +255,20 @@ def _test_file(module: Path) -> str:
     return f"test_{'_'.join(module.with_suffix('').parts).replace('__main__', 'main')}.py"
 
 
+def test_keys_and_what_travels_to_be_signed_are_never_offered_to_git() -> None:
+    names = [
+        "kim.pem",
+        "kim.pub.pem",
+        "keys/ledger.json",
+        "root-2.tosign",
+        "root-2.tosign.4652fa7fdef24f64.sig",
+    ]
+    done = subprocess.run(
+        ["git", "check-ignore", *names], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == names
+
+
 def test_the_locked_environment_is_the_one_that_the_project_asks_for() -> None:
     pinned = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", _lock(), re.MULTILINE))
     wrong = [

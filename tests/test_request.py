@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,13 @@ from tuf.api.dsse import SimpleEnvelope
 from appliance.errors import BadInput
 from appliance.format import canonical_json, envelope_from_bytes, sha256_hex
 from bundle.pack import build_carrier
-from bundle.pair import encrypted_pem, public_pem
+from bundle.pair import encrypted_pem, load_public, load_signer, public_pem
 from bundle.request import export, import_signature, read_request, sign_request
 from bundle.sign import read_signable, sign, verify_own
 from tests.world import NOW, Generation, World, key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PASSPHRASE = b"correct horse battery staple"
@@ -58,6 +60,24 @@ def test_what_is_exported_is_exactly_what_is_signed(envelope: SimpleEnvelope[Any
     assert read.sha256 == sha256_hex(file.read_bytes())
     assert read.signed.type == msgspec.json.decode(envelope.payload)["_type"]
     assert [path.name for path in tmp_path.iterdir()] == ["bytes.bin"]
+
+
+@pytest.mark.parametrize("read", ["request", "signature", "private key", "public key"])
+def test_a_pipe_or_a_folder_is_refused_and_not_waited_for(
+    envelope: SimpleEnvelope[Any], tmp_path: Path, read: str
+) -> None:
+    reading: dict[str, Callable[[Path], object]] = {
+        "request": read_request,
+        "signature": lambda path: import_signature(envelope, path, ()),
+        "private key": lambda path: load_signer(path, PASSPHRASE),
+        "public key": load_public,
+    }
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path):
+        with pytest.raises(BadInput, match="no regular file") as refused:
+            reading[read](path)
+        assert refused.value.where == path
 
 
 def test_an_export_follows_no_link_that_lies_on_the_stick(tmp_path: Path) -> None:

@@ -135,6 +135,35 @@ def test_the_korean_is_korean() -> None:
     assert not wrong
 
 
+def _words_of_the_program(name: str) -> Iterator[str]:
+    """Yield what a guide says that the program prints: lines of screens, and the first column of refusals."""
+    guide = (PROJECT / "docs" / "ko" / name).read_text("utf-8")
+    for screen in re.findall(r"(?ms)^```\n(.*?)^```$", guide):
+        if screen.startswith("#") and "cat >" not in screen:
+            yield from (line.strip() for line in screen.splitlines() if not line.startswith("#"))
+    for cell in re.findall(r"(?m)^\| (.+?) \(\d+\) \|", guide):
+        yield from cell.split(" / ")
+
+
+@pytest.mark.parametrize(("name", "least"), [("trust.md", 16), ("operator.md", 3)])
+def test_a_guide_quotes_what_the_program_says(name: str, least: int) -> None:
+    said = [
+        re.sub(r"\\{.*?\\}", ".+", re.escape(korean))
+        for korean in catalogue().values()
+        if HANGUL.search(re.sub(r"\{.*?\}", "", korean))
+    ]
+    quoted = [line.removeprefix("조치: ") for line in _words_of_the_program(name) if HANGUL.search(line)]
+    assert len(quoted) >= least
+    wrong = [
+        line
+        for line in quoted
+        if not line.startswith("위치: ")
+        and not any(re.fullmatch(f"{pattern}(: [0-9a-f ]+)?", line) for pattern in said)
+        and not any(korean.startswith(line.split("…")[0].strip()) for korean in catalogue().values())
+    ]
+    assert not wrong
+
+
 def test_no_korean_is_left_over_or_stands_twice() -> None:
     used = {sentence.template for sentence in sentences()}
     assert not [english for english in catalogue() if english not in used]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
+import subprocess
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,13 +15,33 @@ from appliance.__main__ import main
 from appliance.release import Server, assemble, keep
 from appliance.session import Session
 from appliance.state import FirstContact
-from tests.tiny import Site
+from tests.tiny import PROJECT, Site
 from tests.world import NOW, World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from pathlib import Path
+
+
+def interrupted(*argv: object, env: Mapping[str, str] = os.environ) -> tuple[int, str]:
+    """Start a command, press Ctrl-C at the first question that it asks, and read how it ends."""
+    with subprocess.Popen(
+        # Where the tests run in the background, their children would ignore it.
+        ["env", "--default-signal=INT", *map(str, argv)],
+        cwd=PROJECT,
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as command:
+        said = ""
+        while command.stdout and "[y/N]" not in said and (one := command.stdout.read(1)):
+            said += one
+        command.send_signal(signal.SIGINT)
+        rest, _ = command.communicate(timeout=30)
+    return command.returncode, said + rest
 
 
 @dataclass

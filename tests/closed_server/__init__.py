@@ -175,6 +175,8 @@ def _booted(
         yield server
     finally:
         if keep:
-            print(f"kept: {server.keep()}")  # noqa: T201 - asked for by a person
+            # Asked for by a person, who is to know how to get in and how long it lasts.
+            print(f"kept: {server.keep()}")  # noqa: T201
+            print("the next run of `make demo` or `make test` removes it")  # noqa: T201
         else:
             server.close()
