@@ -254,6 +254,14 @@ def test_a_switch_that_could_cut_off_is_set_only_where_that_is_ruled_out(
     assert set(switches_of(operations_for("network.kernel-settings", facts, ""))) == set_
 
 
+def test_forwarding_is_set_before_the_switches_that_the_kernel_sets_anew_with_it() -> None:
+    redirects = {"net.ipv4.conf.all.accept_redirects": "0", "net.ipv6.conf.all.forwarding": "1"}
+    facts = _network(Link("eth0", addresses=("10.0.0.2/24",)), **redirects)
+    names = switches_of(operations_for("network.kernel-settings", facts, ""))
+    assert names[:2] == ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
+    assert set(names[2:]) == {"net.ipv4.conf.all.accept_redirects", "net.ipv6.conf.all.accept_ra"}
+
+
 def test_a_later_fix_of_switches_forgets_none_of_the_earlier() -> None:
     first = _network(Link("eth0"), **{"net.ipv4.tcp_syncookies": "1"})
     (one,) = operations_for("network.kernel-settings", first, "")

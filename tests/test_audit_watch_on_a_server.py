@@ -105,7 +105,9 @@ def test_the_timers_wait_and_a_second_run_changes_nothing(server: ClosedServer) 
 def test_a_timer_s_audit_sees_what_a_person_s_audit_sees(server: ClosedServer) -> None:
     server.reset_attempts()
     assert appliance(server, "audit", "integrity", check=False).returncode == 0
-    assert appliance(server, "audit", check=False).returncode == 3
+    # The very first one has no chain that it could judge.
+    for _ in range(2):
+        assert appliance(server, "audit", "--format", "html", check=False).returncode == 3
     by_hand, facts_by_hand = newest(server)
     server.exec("sleep", "1")  # an audit's folder is named by its second
     started(server, "banip-audit.service")
