@@ -37,16 +37,20 @@ for path in sys.argv[1:]:
     os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
 """
 _UNTIL = """
-import os, sys, time
+import sys, time
 path, lines = sys.argv[1], int(sys.argv[2])
-for attempt in range(6000):
+while True:
     try:
         if open(path, "rb").read().count(b"\\n") >= lines:
-            sys.exit(0)
+            break
     except FileNotFoundError:
         pass
     time.sleep(0.01)
-sys.exit(1)
+"""
+_RESTS = """
+while systemctl is-active {unit} | grep -q activating || systemctl list-jobs --no-legend {unit} | grep -q .; do
+  sleep 0.1
+done
 """
 
 
@@ -75,6 +79,11 @@ def started(server: ClosedServer, unit: str) -> None:
     server.exec("systemctl", "start", unit, timeout_s=LONG_S)
     told = server.exec("systemctl", "show", "--property=Result", "--value", unit).stdout.strip()
     assert told == "success", server.exec("journalctl", "--no-pager", "-u", unit).stdout
+
+
+def rests(server: ClosedServer, unit: str) -> None:
+    """Wait until a unit is neither waiting to start, nor starting, which is when it works, nor ending."""
+    server.exec("sh", "-c", _RESTS.format(unit=unit), timeout_s=LONG_S)
 
 
 def metrics(server: ClosedServer) -> dict[str, float]:
@@ -176,7 +185,7 @@ def test_a_killed_run_goes_on_and_one_flipped_byte_is_found_in_file_and_model(se
     server.exec("systemctl", "start", "--no-block", "banip-integrity.service")
     server.exec("python3", "-I", "-c", _UNTIL, f"{RECORD}/part.jsonl", "100", timeout_s=LONG_S)
     server.exec("systemctl", "kill", "--signal=KILL", "banip-integrity.service")
-    server.exec("sh", "-c", "while systemctl is-active -q banip-integrity.service; do sleep 0.1; done")
+    rests(server, "banip-integrity.service")
     before = server.exec("cat", f"{RECORD}/part.jsonl").stdout
     status = result(appliance(server, "--json", "audit", "integrity", "--status"))["result"]
     assert status["progress"]["bytes_done"] > 0
@@ -201,12 +210,7 @@ def test_in_the_background_it_is_the_role_s_unit(server: ClosedServer) -> None:
     server.exec("rm", "-r", RECORD)
     told = result(appliance(server, "--json", "audit", "integrity", "--background"))["result"]
     assert told == {"unit": "banip-integrity.service"}
-    server.exec(
-        "sh",
-        "-c",
-        "while systemctl is-active banip-integrity.service | grep -q activating; do sleep 0.1; done",
-        timeout_s=LONG_S,
-    )
+    rests(server, "banip-integrity.service")
     status = result(appliance(server, "--json", "audit", "integrity", "--status"))["result"]
     assert (status["at_work"], status["last"]["drift"]) == (False, [])
 
