@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.carried import Media
     from tests.closed_server import Snapshot
 
 SEED = int(os.environ.get("BANIP_SEED", "20260930"))
@@ -59,8 +60,8 @@ def sample() -> list[Plant]:
 
 
 @pytest.fixture(scope="session")
-def stick(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return hardened.carry(tmp_path_factory.mktemp("hardened"))
+def stick(media: Media, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return hardened.carry(tmp_path_factory.mktemp("hardened"), media.workshop)
 
 
 @pytest.fixture(scope="session")
@@ -148,7 +149,6 @@ def test_a_check_counts_as_seen_both_ways_only_where_it_was() -> None:
 # --- Servers -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow  # until it was seen green after the last merge
 @pytest.mark.server
 @pytest.mark.network
 @pytest.mark.timeout(1800)
@@ -157,7 +157,6 @@ def test_a_server_of_grade_s_leaves_nothing_unknown(truth: Truth) -> None:
     assert truth.found("fail", contents=True).keys() == KNOWN_FAILS
 
 
-@pytest.mark.slow  # until it was seen green after the last merge
 @pytest.mark.server
 @pytest.mark.network
 @pytest.mark.timeout(1800)
