@@ -155,7 +155,7 @@ def test_a_fix_that_fails_midway_is_taken_back_by_itself(server: ClosedServer) -
     server.exec("mount", "-o", "remount,bind,ro", OPENED)
     done = appliance(server, "--json", *AUDIT, "--fix", "--yes", check=False)
     assert done.returncode == 30, done.stdout + done.stderr
-    assert OPENED in " ".join(result(done)["seen"])
+    assert OPENED in str(result(done)["seen"])
     server.exec("umount", OPENED)
     assert differences(before, tree(server, *RECORDS)) == set()
 
