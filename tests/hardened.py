@@ -100,11 +100,10 @@ print(json.dumps({one.id: [one.status, one.observed.en] for one in found.results
 """
 
 
-def carry(folder: Path, workshop: Workshop | None = None) -> Path:
-    """Build the bundle, really, and return the stick that holds it; a given workshop has its keys already."""
-    if workshop is None:
-        workshop = Workshop(folder / "workshop")
-        workshop.create_keys()
+def carry(folder: Path) -> Path:
+    """Build the bundle, really, and return the stick that holds it."""
+    workshop = Workshop(folder / "workshop")
+    workshop.create_keys()
     stick = folder / "stick"
     workshop.build(RELEASE, stick)
     return stick

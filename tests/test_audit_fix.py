@@ -23,7 +23,7 @@ from appliance.audit.facts import AuditFacts, Fact
 from appliance.audit.facts_host import Account, File, Group, Key, Service, Ssh, Sudo, SudoRule
 from appliance.audit.facts_network import Link, Links
 from appliance.audit.fix_host import Purpose, changes, end, give_back, keep, possible, unlike
-from appliance.audit.fix_rules import MADE, RULES, another_administrator, switches_of
+from appliance.audit.fix_rules import MADE, RULES, another_administrator, leading_first, switches_of
 from appliance.audit.fixes import (
     FixPlan,
     LeftAlone,
@@ -260,6 +260,11 @@ def test_forwarding_is_set_before_the_switches_that_the_kernel_sets_anew_with_it
     names = switches_of(operations_for("network.kernel-settings", facts, ""))
     assert names[:2] == ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
     assert set(names[2:]) == {"net.ipv4.conf.all.accept_redirects", "net.ipv6.conf.all.accept_ra"}
+    role = Path(__file__).parents[1] / "playbooks/roles/host/templates/sysctl.conf.j2"
+    own = [
+        line.partition(" ")[0] for line in role.read_text("utf-8").splitlines() if line.startswith("net.ip")
+    ]
+    assert leading_first(own)[:1] == own[:1] == ["net.ipv4.ip_forward"]
 
 
 def test_a_later_fix_of_switches_forgets_none_of_the_earlier() -> None:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.carried import Media
     from tests.closed_server import Snapshot
 
 SEED = int(os.environ.get("BANIP_SEED", "20260930"))
@@ -60,8 +59,8 @@ def sample() -> list[Plant]:
 
 
 @pytest.fixture(scope="session")
-def stick(media: Media, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return hardened.carry(tmp_path_factory.mktemp("hardened"), media.workshop)
+def stick(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return hardened.carry(tmp_path_factory.mktemp("hardened"))
 
 
 @pytest.fixture(scope="session")
