@@ -59,6 +59,7 @@ def test_every_count_in_the_head_is_right() -> None:
         assert int(one.attrib["itemCnt"]) == len(one), one.tag
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("language", ["ko", "en"])
 def test_it_is_valid_by_the_schemas(language: str) -> None:
     made = render(edition("ko" if language == "ko" else "en"))

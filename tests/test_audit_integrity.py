@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
     from appliance.verify import TrustedBundle
 
+#: Each collects this machine's facts, by its real programs.
+pytestmark = pytest.mark.real
+
 MODEL = "models/tiny/weights.bin"
 NOW = datetime.now(timezone.utc)
 #: A system that says at once that it is whole: what dpkg and journalctl say is tried on servers.

@@ -108,6 +108,7 @@ def assert_closed(result: AuditResult) -> None:
     assert MARK not in page.render(edition(result)).decode()
 
 
+@pytest.mark.real
 def test_there_is_much_that_somebody_may_have_written() -> None:
     assert len(free(AuditFacts)) > 200
     members = {part for place in free(AuditResult) for part in place}
@@ -115,6 +116,7 @@ def test_there_is_much_that_somebody_may_have_written() -> None:
     assert {"by", "ticket", "file", "module", "path", "items", "expected", "remedy", "title"} <= members
 
 
+@pytest.mark.real
 @SLOW
 @given(places_of(AuditFacts), st.sampled_from(FORMS), st.sampled_from(("C", "S", "O")))
 def test_nothing_that_a_fact_says_survives(
@@ -133,6 +135,7 @@ def test_nothing_survives_of_why_a_fact_was_not_read() -> None:
     assert_closed(result)
 
 
+@pytest.mark.real
 @SLOW
 @given(places_of(AuditResult), st.sampled_from(FORMS))
 def test_nothing_that_a_result_says_survives(places: set[Place], form: Callable[[str], str]) -> None:
