@@ -115,11 +115,24 @@ class _Listener:
         if event.get("event") == "playbook_on_stats":
             self._stats = data
         if event.get("event") in _FAILED and not data.get("ignore_errors"):
-            message = data.get("res", {}).get("msg", "failed")
-            self.failures.append(f"{data.get('task_path', '')}: {data.get('task', '')}: {message}")
+            task = f"{data.get('task_path', '')}: {data.get('task', '')}"
+            self.failures += [f"{task}: {message}" for message in _messages(data.get("res", {}))]
         with self._log.open("a", encoding="utf-8") as lines:
             lines.write(f"{event.get('stdout', '')}\n")
         return False
+
+
+def _messages(result: Mapping[str, Any]) -> list[str]:
+    """Return what a task says of its failure: of a loop, what each item that failed says.
+
+    An item is named by its label where that is a word; a whole item might hold what is nobody's business.
+    """
+    found = []
+    for one in result.get("results", ()):
+        if isinstance(one, dict) and one.get("failed"):
+            label, message = one.get("_ansible_item_label"), one.get("msg", "failed")
+            found.append(f"{label}: {message}" if isinstance(label, str) else str(message))
+    return found or [str(result.get("msg", "failed"))]
 
 
 def _environment(scratch: Path) -> dict[str, str]:

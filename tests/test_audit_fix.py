@@ -23,7 +23,7 @@ from appliance.audit.facts import AuditFacts, Fact
 from appliance.audit.facts_host import Account, File, Group, Key, Service, Ssh, Sudo, SudoRule
 from appliance.audit.facts_network import Link, Links
 from appliance.audit.fix_host import Purpose, changes, end, give_back, keep, possible, unlike
-from appliance.audit.fix_rules import MADE, RULES, another_administrator, switches_of
+from appliance.audit.fix_rules import MADE, RULES, another_administrator, leading_first, switches_of
 from appliance.audit.fixes import (
     FixPlan,
     LeftAlone,
@@ -252,6 +252,19 @@ def test_a_switch_that_could_cut_off_is_set_only_where_that_is_ruled_out(
 ) -> None:
     facts = _network(Link("lo", addresses=("127.0.0.1/8",)), *links)
     assert set(switches_of(operations_for("network.kernel-settings", facts, ""))) == set_
+
+
+def test_forwarding_is_set_before_the_switches_that_the_kernel_sets_anew_with_it() -> None:
+    redirects = {"net.ipv4.conf.all.accept_redirects": "0", "net.ipv6.conf.all.forwarding": "1"}
+    facts = _network(Link("eth0", addresses=("10.0.0.2/24",)), **redirects)
+    names = switches_of(operations_for("network.kernel-settings", facts, ""))
+    assert names[:2] == ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
+    assert set(names[2:]) == {"net.ipv4.conf.all.accept_redirects", "net.ipv6.conf.all.accept_ra"}
+    role = Path(__file__).parents[1] / "playbooks/roles/host/templates/sysctl.conf.j2"
+    own = [
+        line.partition(" ")[0] for line in role.read_text("utf-8").splitlines() if line.startswith("net.ip")
+    ]
+    assert leading_first(own)[:1] == own[:1] == ["net.ipv4.ip_forward"]
 
 
 def test_a_later_fix_of_switches_forgets_none_of_the_earlier() -> None:

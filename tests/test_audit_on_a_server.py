@@ -25,6 +25,19 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.server, pytest.mark.network]
 
 RELEASE = "minimal-1.0.0-c1"
+RECORD, UNIT = "/var/lib/banip/state/integrity", "appliance-integrity.service"
+#: Stops a unit's processes as soon as a file has that many lines.
+_HOLD_AT_LINE = """
+import subprocess, sys, time
+path, lines, unit = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+while True:
+    try:
+        if open(path, "rb").read().count(b"\\n") >= lines:
+            sys.exit(subprocess.call(["systemctl", "kill", "--signal=STOP", unit]))
+    except FileNotFoundError:
+        pass
+    time.sleep(0.002)
+"""
 AUDIT = (
     "accounts", "configuration", "kept", "keys", "media", "modules", "privileges", "product", "root-commands",
     "running", "time",
@@ -138,3 +151,28 @@ def test_what_was_sealed_on_the_server_is_found_whole_on_another_machine(
         assert subprocess.run(argv, cwd=tmp_path, check=False).returncode == 0
     assert sha256_hex((tmp_path / "record.json").read_bytes()) == said["head"]
     assert audited(server)["results"]["audit.chain"]["status"] == "pass"
+
+
+def test_in_the_background_it_is_a_passing_unit_where_no_role_brought_one(server: ClosedServer) -> None:
+    server.exec("rm", "-r", RECORD)
+    told = result(appliance(server, "--json", "audit", "integrity", "--background"))["result"]
+    assert told == {"unit": UNIT}
+    # Held still in the midst of it, so that it is seen at work however fast this machine is.
+    server.exec("python3", "-I", "-c", _HOLD_AT_LINE, f"{RECORD}/part.jsonl", "20", UNIT)
+    shown = server.exec("systemctl", "show", "--property=ActiveState,Nice,Transient,ExecStart", UNIT).stdout
+    assert {"ActiveState=active", "Nice=19", "Transient=yes"} <= set(shown.splitlines())
+    assert " -I -m appliance --root /var/lib/banip audit integrity " in shown
+    far = integrity_status(server)
+    assert (far["at_work"], far["last"]) == (True, None)
+    assert 0 < far["progress"]["bytes_done"] < far["progress"]["bytes_total"]
+    server.exec("systemctl", "kill", "--signal=CONT", UNIT)
+    server.exec("sh", "-c", f"while systemctl is-active --quiet {UNIT}; do sleep 0.1; done", timeout_s=300)
+    ended = integrity_status(server)
+    assert (ended["at_work"], ended["progress"], ended["last"]["drift"]) == (False, None, [])
+    # Nothing of it is left, not even as a failed unit.
+    assert server.exec("systemctl", "show", "--property=LoadState", "--value", UNIT).stdout == "not-found\n"
+
+
+def integrity_status(server: ClosedServer) -> dict[str, Any]:
+    told: dict[str, Any] = result(appliance(server, "--json", "audit", "integrity", "--status"))["result"]
+    return told

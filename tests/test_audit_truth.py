@@ -148,7 +148,6 @@ def test_a_check_counts_as_seen_both_ways_only_where_it_was() -> None:
 # --- Servers -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow  # until it was seen green after the last merge
 @pytest.mark.server
 @pytest.mark.network
 @pytest.mark.timeout(1800)
@@ -157,7 +156,6 @@ def test_a_server_of_grade_s_leaves_nothing_unknown(truth: Truth) -> None:
     assert truth.found("fail", contents=True).keys() == KNOWN_FAILS
 
 
-@pytest.mark.slow  # until it was seen green after the last merge
 @pytest.mark.server
 @pytest.mark.network
 @pytest.mark.timeout(1800)

@@ -61,6 +61,26 @@ def test_a_failed_task_is_in_the_recap_with_its_reason(folder: Folder) -> None:
     assert "site.yml" in recap.failures[0]
 
 
+def test_of_a_loop_every_item_that_failed_is_named_and_nothing_else_of_it(folder: Folder) -> None:
+    loop = """
+    - name: Close the files
+      ansible.builtin.file:
+        path: "{{ item.path }}"
+        mode: "0600"
+        state: file
+      loop: [{path: /nonexistent/one, key: hidden}, {path: "{{ answers }}"}, {path: /nonexistent/two}]
+"""
+    label = '      loop_control:\n        label: "{{ item.path }}"\n'
+    told = folder.converge(PLAY + loop + label).failures
+    assert [line.partition("Close the files: ")[2].partition(":")[0] for line in told] == [
+        "/nonexistent/one",
+        "/nonexistent/two",
+    ]
+    told = folder.converge(PLAY + loop).failures
+    assert len(told) == 2
+    assert "hidden" not in "".join(told)
+
+
 def test_a_play_that_does_not_parse_points_at_the_log(folder: Folder) -> None:
     recap = folder.converge("- hosts: localhost\n  no_such_key: 1\n")
     assert recap.failures == (f"ansible-playbook ended with 4: see {folder.log}",)

@@ -60,13 +60,13 @@ def audit_command(
         return
     session: Session = context.obj
     fix = asked_for(context)
-    if fix is not None:
-        run_fix(session, fix, grade, rules_of(site))
-        return
     from appliance.audit.report import Wish, formats_named  # noqa: PLC0415 - --help starts without any of it
     from appliance.audit.round import perform  # noqa: PLC0415 - as above
 
     wish = Wish(session.language, formats_named(formats), out)
+    if fix is not None:
+        run_fix(session, fix, grade, rules_of(site), wish)
+        return
     _, result, written = perform(session, grade, rules_of(site), wish)
     _tell(session, result, written)
 
@@ -79,10 +79,12 @@ for command in COMMANDS:
 
 
 def _tell(session: Session, result: AuditResult, written: Written) -> None:
+    from appliance.audit.round import tell_seal  # noqa: PLC0415 - as above
+
     _tell_faults(session, result)
     _tell_lapsed(session, result)
     tell_mendable(session, result)
-    _tell_seal(session, written)
+    tell_seal(session, written)
     _tell_result(session, result, written)
     found = result.findings()
     if found:
@@ -94,6 +96,7 @@ def _tell(session: Session, result: AuditResult, written: Written) -> None:
 
 
 def _tell_result(session: Session, result: AuditResult, written: Written) -> None:
+    from appliance.audit.round import sealed  # noqa: PLC0415 - as above
     from appliance.audit.words import STATUS_WORDS  # noqa: PLC0415 - as above
 
     counts = ", ".join(
@@ -108,39 +111,9 @@ def _tell_result(session: Session, result: AuditResult, written: Written) -> Non
             "score": result.score,
             "counts": result.counts,
             "guides": {one.guide: {"counts": one.counts, "score": one.score} for one in result.guides},
-            "folder": str(written.folder),
-            "reports": [str(path) for path in written.paths],
-            "left_out": dict(written.left_out),
-            "number": written.link.record.number,
-            "head": written.link.head,
-            "previous": written.link.record.previous,
-            "key": written.link.record.key,
+            **sealed(written),
         },
     )
-
-
-def _tell_seal(session: Session, written: Written) -> None:
-    """Say what belongs on paper, and what changed since the audit before."""
-    history, record = written.history, written.link.record
-    if history.comparison is not None:
-        before = history.comparison.earlier
-        words = text(
-            "since record {number} of {date}: {count} statuses changed",
-            number=before.number,
-            date=f"{before.taken:%Y-%m-%d}",
-            count=len(history.comparison.changes),
-        )
-        session.say(Event("compared", words, {"earlier": before.number}))
-    if history.absent is not None:
-        words = text("{said}", said=getattr(history.absent, session.language))
-        session.say(Event("not-compared", words))
-    words = text(
-        "for paper: record {number}, head {head}, key {key}",
-        number=record.number,
-        head=written.link.head,
-        key=record.key,
-    )
-    session.say(Event("sealed", words, {"number": record.number, "head": written.link.head}))
 
 
 def _tell_faults(session: Session, result: AuditResult) -> None:

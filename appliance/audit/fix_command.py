@@ -6,31 +6,25 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
-from appliance import __version__
 from appliance.errors import AuditFindings, BadInput
 from appliance.text import Event, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-    from appliance.audit.collect import Subject
     from appliance.audit.facts import AuditFacts
     from appliance.audit.fixes import FixPlan
     from appliance.audit.outcome import AuditResult
+    from appliance.audit.report import Wish, Written
     from appliance.audit.site import SiteRules
     from appliance.format import Grade
     from appliance.remedies import Filed
     from appliance.session import Session
     from appliance.text import Text
 
-FALLBACK_GRADE: Grade = "C"
 NEWEST = "newest"
-#: Facts that take as long as the disk: no fix changes them, so they are read once.
-_CONTENTS = (
-    "files_drift", "models_drift", "environments_drift", "documents", "package_files", "journal_whole",
-)  # fmt: skip
 _RIGHT, _WRONG = frozenset({"pass", "not-applicable"}), frozenset({"fail", "unknown"})
 
 
@@ -85,33 +79,49 @@ def asked_for(context: click.Context) -> Asked | None:
     return asked if asked.fix or asked.undo is not None else None
 
 
-def run_fix(session: Session, asked: Asked, grade: Grade | None, rules: SiteRules) -> None:
+def run_fix(session: Session, asked: Asked, grade: Grade | None, rules: SiteRules, wish: Wish) -> None:
     """Do what was asked. Raises ``AuditFindings`` where something is left, ``Returned``, ``UnfitServer``."""
-    from appliance.audit.fix_run import carry_out, take_back_half_done, undo  # noqa: PLC0415 - --help starts without
+    from appliance.audit.fix_run import undo  # noqa: PLC0415 - --help starts without
 
     _refuse_unknown(asked.only)
     if asked.undo is not None:
         undo(session, None if asked.undo == NEWEST else asked.undo)
-        return
-    if not asked.yes:
+    elif asked.yes:
+        _raise_if_found(*_mend(session, asked.only, grade, rules, wish))
+    else:
         found = examine(session, asked.only, grade, rules)
         _tell_half_done(session)
         _show(session, found)
         _raise_if_found(found.result)
-        return
+
+
+def _mend(
+    session: Session, only: tuple[str, ...], grade: Grade | None, rules: SiteRules, wish: Wish
+) -> tuple[AuditResult, Path | None]:
+    """Mend, and seal what was found before and what is found now; return the latter, and its report.
+
+    Both are sealed when the lock is free again: the operation log, which names them, belongs to its holder.
+    """
+    from appliance.audit.fix_run import carry_out, take_back_half_done  # noqa: PLC0415 - as above
+    from appliance.audit.report import formats_named, write_audit  # noqa: PLC0415 - as above
+    from appliance.audit.round import perform, tell_seal  # noqa: PLC0415 - as above
+
     with session.server.state.lock():
         take_back_half_done(session)
-        found = examine(session, asked.only, grade, rules)
+        found = examine(session, only, grade, rules)
         if not found.plan.planned:
             _tell_left(session, found.plan)
             session.result(text("there is nothing that can be mended by itself"), {"fixed": []})
-            _raise_if_found(found.result)
-            return
+            return found.result, None
         _tell_planned(session, found.plan)
         one = carry_out(session, found.plan, found.result.grade)
-    again = examine_again(found, rules)
-    _tell_outcome(session, found, again, one)
-    _raise_if_found(again)
+    # Of what was found before, as of a timer's audit, `audit report` makes any other format.
+    short = replace(wish, formats=formats_named(("html",)))
+    before = write_audit(session.server, found.facts, found.result, short, session.say)
+    _, again, after = perform(session, found.result.grade, rules, wish)
+    tell_seal(session, after)
+    _tell_outcome(session, Outcome(found, one, again, before, after))
+    return again, after.paths[0]
 
 
 def tell_mendable(session: Session, result: AuditResult) -> None:
@@ -137,35 +147,30 @@ def _refuse_unknown(names: tuple[str, ...]) -> None:
 class Examined:
     """What was read, what it comes to, and what would be done about it."""
 
-    subject: Subject
     facts: AuditFacts
     result: AuditResult
     plan: FixPlan
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was found, the fix that is in force, what is found now, and where both audits are sealed."""
+
+    found: Examined
+    fix: Filed
+    again: AuditResult
+    before: Written
+    after: Written
+
+
 def examine(session: Session, only: tuple[str, ...], grade: Grade | None, rules: SiteRules) -> Examined:
     """Read the facts, judge them, and plan; touch nothing."""
-    from appliance.audit.collect import collect  # noqa: PLC0415 - as above
     from appliance.audit.fix_host import possible  # noqa: PLC0415 - as above
     from appliance.audit.fixes import plan_fixes  # noqa: PLC0415 - as above
-    from appliance.audit.options import grade_of  # noqa: PLC0415 - as above
-    from appliance.audit.result import audit  # noqa: PLC0415 - as above
-    from appliance.audit.round import subject_of  # noqa: PLC0415 - as above
+    from appliance.audit.round import look  # noqa: PLC0415 - as above
 
-    subject = subject_of(session, grade, rules)
-    facts = collect(subject, __version__)
-    result = audit(facts, grade or grade_of(facts), rules)
-    return Examined(subject, facts, result, possible(plan_fixes(facts, result, only)))
-
-
-def examine_again(before: Examined, rules: SiteRules) -> AuditResult:
-    """Read again what a fix may have changed, and judge everything anew."""
-    from appliance.audit.collect import collect  # noqa: PLC0415 - as above
-    from appliance.audit.result import audit  # noqa: PLC0415 - as above
-
-    fresh = collect(replace(before.subject, contents="none"), __version__)
-    kept = {name: getattr(before.facts, name) for name in _CONTENTS}
-    return audit(msgspec.structs.replace(fresh, **kept), before.result.grade, rules)
+    facts, result = look(session, grade, rules)
+    return Examined(facts, result, possible(plan_fixes(facts, result, only)))
 
 
 # --- What is said ------------------------------------------------------------------------------------------
@@ -224,28 +229,35 @@ def _tell_left(session: Session, plan: FixPlan) -> None:
         session.say(Event("by-hand", words, {"id": one.check, "reason": reason, "remedy": remedy}))
 
 
-def _tell_outcome(session: Session, found: Examined, again: AuditResult, one: Filed) -> None:
+def _tell_outcome(session: Session, outcome: Outcome) -> None:
+    from appliance.audit.round import sealed  # noqa: PLC0415 - as above
+
+    found, one, again = outcome.found, outcome.fix.fix, outcome.again
     before = {each.id: each.status for each in found.result.results}
     after = {each.id: each.status for each in again.results}
-    fixed = [name for name in one.fix.checks if after[name] in _RIGHT]
-    open_still = [name for name in one.fix.checks if name not in fixed]
+    fixed = [name for name in one.checks if after[name] in _RIGHT]
+    open_still = [name for name in one.checks if name not in fixed]
     worse = [name for name, status in after.items() if before[name] in _RIGHT and status in _WRONG]
     _tell_of(session, "not-mended", open_still, again, text("changed, and still wrong"))
     _tell_of(session, "worse", worse, again, text("was right before"))
+    words = text("what was found before the fix: {path}", path=outcome.before.paths[0])
+    session.say(Event("before", words, {"number": outcome.before.link.record.number}))
     words = text(
-        "mended {count}, {left} findings are left; to take it back: appliance audit --undo {id}",
+        "mended {count}, {left} are left; report: {path}; to take it back: appliance audit --undo {id}",
         count=len(fixed),
         left=again.findings(),
-        id=one.fix.id,
+        path=outcome.after.paths[0],
+        id=one.id,
     )
     facts = {
-        "id": one.fix.id,
+        "id": one.id,
         "fixed": fixed,
         "not_mended": open_still,
         "worse": worse,
         "counts": again.counts,
+        "left": [each.check for each in found.plan.left],
     }
-    session.result(words, {**facts, "left": [each.check for each in found.plan.left]})
+    session.result(words, {**facts, "before": sealed(outcome.before), "after": sealed(outcome.after)})
 
 
 def _tell_of(session: Session, name: str, checks: Sequence[str], result: AuditResult, said: Text) -> None:
@@ -256,10 +268,14 @@ def _tell_of(session: Session, name: str, checks: Sequence[str], result: AuditRe
             session.say(Event(name, words, {"id": one.id, "observed": seen}))
 
 
-def _raise_if_found(result: AuditResult) -> None:
+def _raise_if_found(result: AuditResult, report: Path | None = None) -> None:
     found = result.findings()
     if found:
+        remedy = (
+            text("appliance audit writes the report that says for each how to mend it")
+            if report is None
+            else text("the report says for each what was seen, what was expected, and how to mend it")
+        )
         raise AuditFindings(
-            text("the audit found {count} things to look at", count=found),
-            remedy=text("appliance audit writes the report that says for each how to mend it"),
+            text("the audit found {count} things to look at", count=found), where=report, remedy=remedy
         )

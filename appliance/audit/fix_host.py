@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.audit.catalogue import Words
-from appliance.audit.fix_rules import switches_of
+from appliance.audit.fix_rules import leading_first, switches_of
 from appliance.audit.fixes import FixPlan, LeftAlone
 from appliance.durable import fresh_file, make_folder, remove_file, sync_folder, write_all, write_file
 from appliance.format import canonical_json
@@ -279,7 +279,8 @@ def _set_rights(place: Path, state: PathState) -> None:
 
 def settle(fix: Fix) -> tuple[str, ...]:
     """Let what was given back take effect on this host; return what did not, in the programs' own words."""
-    faults = [fault for name, value in fix.switches.items() for fault in _put_switch(name, value)]
+    names = leading_first(fix.switches)
+    faults = [fault for name in names for fault in _put_switch(name, fix.switches[name])]
     series = [RELOADS[name] for name in fix.reloads]
     series += [(("systemctl", "start", unit),) for unit in fix.active]
     for commands in series:

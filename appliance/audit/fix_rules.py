@@ -16,7 +16,7 @@ from appliance.remedies import FileWritten
 from appliance.text import text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from appliance.audit.facts import AuditFacts
     from appliance.audit.facts_host import Account
@@ -36,6 +36,8 @@ _CHOSEN = {
     "net.ipv4.conf.all.rp_filter": "2",
     "kernel.kptr_restrict": "1",
 }
+#: Where one of these changes, the kernel sets others anew, redirects among them: they come first.
+_LEADING = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
 _KINDS = {"ciphers": "Ciphers", "macs": "MACs", "kexalgorithms": "KexAlgorithms"}
 _KEYS = {"hostkeyalgorithms": "HostKeyAlgorithms", "pubkeyacceptedalgorithms": "PubkeyAcceptedAlgorithms"}
 _GATES = ("allowusers", "allowgroups", "denyusers", "denygroups")
@@ -273,8 +275,13 @@ def _switches(
     }
     if all(now[switch] == value for switch, value in good.items()):
         return ()
-    lines = [f"{switch} = {value}\n" for switch, value in good.items()]
+    lines = [f"{switch} = {good[switch]}\n" for switch in leading_first(good)]
     return (FileWritten(f"/etc/sysctl.d/zz-banip-remedy-{name}.conf", "".join(lines)),)
+
+
+def leading_first(switches: Iterable[str]) -> list[str]:
+    """Return the switches in the order in which they may be set one after another."""
+    return sorted(switches, key=lambda name: (name not in _LEADING, name))
 
 
 def switches_of(operations: tuple[Operation, ...]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from appliance.audit.result import audit
 from appliance.audit.site import korean_day
 from appliance.audit.standing import Decisions
 from appliance.errors import Untrusted
-from appliance.text import text
+from appliance.text import Event, text
 
 if TYPE_CHECKING:
     from appliance.audit.facts import AuditFacts
@@ -31,9 +31,51 @@ def perform(
     session: Session, grade: Grade | None, rules: SiteRules, wish: Wish
 ) -> tuple[AuditFacts, AuditResult, Written]:
     """Read, judge and seal as the next link of this server's chain; return what came of each."""
-    facts = _facts(session, subject_of(session, grade, rules))
-    result = audit(facts, grade or grade_of(facts), rules)
+    facts, result = look(session, grade, rules)
     return facts, result, write_audit(session.server, facts, result, wish, session.say)
+
+
+def look(session: Session, grade: Grade | None, rules: SiteRules) -> tuple[AuditFacts, AuditResult]:
+    """Read and judge; nothing is written."""
+    facts = _facts(session, subject_of(session, grade, rules))
+    return facts, audit(facts, grade or grade_of(facts), rules)
+
+
+def tell_seal(session: Session, written: Written) -> None:
+    """Say what belongs on paper, and what changed since the audit before."""
+    history, record = written.history, written.link.record
+    if history.comparison is not None:
+        before = history.comparison.earlier
+        words = text(
+            "since record {number} of {date}: {count} statuses changed",
+            number=before.number,
+            date=f"{before.taken:%Y-%m-%d}",
+            count=len(history.comparison.changes),
+        )
+        session.say(Event("compared", words, {"earlier": before.number}))
+    if history.absent is not None:
+        words = text("{said}", said=getattr(history.absent, session.language))
+        session.say(Event("not-compared", words))
+    words = text(
+        "for paper: record {number}, head {head}, key {key}",
+        number=record.number,
+        head=written.link.head,
+        key=record.key,
+    )
+    session.say(Event("sealed", words, {"number": record.number, "head": written.link.head}))
+
+
+def sealed(written: Written) -> dict[str, object]:
+    """Return what ``--json`` says of a sealed audit."""
+    return {
+        "folder": str(written.folder),
+        "reports": [str(path) for path in written.paths],
+        "left_out": dict(written.left_out),
+        "number": written.link.record.number,
+        "head": written.link.head,
+        "previous": written.link.record.previous,
+        "key": written.link.record.key,
+    }
 
 
 def subject_of(session: Session, grade: Grade | None, rules: SiteRules) -> Subject:

@@ -436,8 +436,8 @@ PLANTS: tuple[Plant, ...] = (
     ),
     plant(
         "session-goes-on",
-        "mv /etc/systemd/logind.conf.d/site.conf /root/",
-        "mv /root/site.conf /etc/systemd/logind.conf.d/",
+        "mv /etc/systemd/logind.conf.d/zz-banip-remedy.conf /root/",
+        "mv /root/zz-banip-remedy.conf /etc/systemd/logind.conf.d/",
         "host.session-ends",
     ),
     # --- Services that must not run
@@ -575,8 +575,8 @@ PLANTS: tuple[Plant, ...] = (
     ),
     plant(
         "core-dumps",
-        "mv /etc/systemd/system.conf.d/site.conf /root/; systemctl daemon-reexec",
-        "mv /root/site.conf /etc/systemd/system.conf.d/; systemctl daemon-reexec",
+        "mv /etc/systemd/system.conf.d/zz-banip-remedy-core-dumps.conf /root/; systemctl daemon-reexec",
+        "mv /root/zz-banip-remedy-core-dumps.conf /etc/systemd/system.conf.d/; systemctl daemon-reexec",
         "host.core-dumps",
     ),
     # --- The network
@@ -1053,7 +1053,7 @@ PLANTS: tuple[Plant, ...] = (
 
 #: Why a check was not seen to pass and to fail as well on any of these servers.
 ONE_WAY: dict[str, str] = {
-    "audit.chain": "these servers have sealed no audit; tests/test_audit_chain.py forges and breaks real chains",
+    "audit.chain": "only passes here, where a fix sealed two audits; tests/test_audit_chain.py forges and breaks real chains",
     "crypto.validated-module": "a person judges it: no program can know",
     "hardware.inventory": "a person judges it: no program can know",
     "host.patch-level": "a person judges it: no program can know",
