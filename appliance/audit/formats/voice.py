@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from appliance.audit.dated import KOREA, korean_day
 from appliance.audit.edition import Unavailable
-from appliance.audit.site import KOREA, korean_day
 from appliance.audit.words import GRADE_WORDS, LABELS, STATUS_WORDS
 from appliance.text import printable, text
 
