@@ -81,11 +81,9 @@ def _control(
 ) -> ControlResult:
     applies = control.asked_at(grade)
     evidence = tuple(_shown(control, one.check, results) for one in control.checks)
-    reference = f"{guide}/{control.id}"
-    attested = decisions.attestation(reference, certified=_needs_certificate(control))
-    exception = decisions.exception(reference)
+    attested = decisions.attestation(f"{guide}/{control.id}", certified=_needs_certificate(control))
+    exception = decisions.exception(f"{guide}/{control.id}")
     settled = _is_settled(control.rest, results)
-    declared = decisions.registers if settled else frozenset[str]()
     found = _found(control.rest, evidence, attested, settled=settled) if applies else "not-applicable"
     return ControlResult(
         id=control.id,
@@ -97,7 +95,7 @@ def _control(
         managerial=control.managerial,
         key=control.key,
         applies=applies,
-        answered=control.answered(grade, declared),
+        answered=control.answered(grade, decisions.registers if settled else ()),
         status="exception" if _excused(found, exception) else found,
         shown=_worst_shown(evidence),
         attested=found == "manual" and _is_answered(control.rest, evidence, attested, results),

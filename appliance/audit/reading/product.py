@@ -150,12 +150,12 @@ def state(server: Server) -> StateJournal:
         last_backup=max(backups, default=None),
         last_outcome=finished[-1] if finished else "",
         sensitive=tuple(SensitiveCommand(entry.at, name) for entry in entries if (name := _sensitive(entry))),
-        returns=tuple(
-            entry.at
-            for entry in entries
-            if entry.event == "finished" and entry.facts.get("outcome") == "rollback"
-        ),
+        returns=tuple(entry.at for entry in entries if _is_return(entry)),
     )
+
+
+def _is_return(entry: Entry) -> bool:
+    return entry.event == "finished" and entry.facts.get("outcome") == "rollback"
 
 
 def _sensitive(entry: Entry) -> str:
