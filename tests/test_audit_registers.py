@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from copy import deepcopy
+from dataclasses import replace
 from datetime import date, datetime, timezone
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -326,10 +327,19 @@ def test_an_answer_alone_still_makes_nothing_green() -> None:
     assert (found.status, found.attested) == ("manual", True)
 
 
-def test_nothing_here_to_compare_is_not_an_answer_by_itself() -> None:
-    both = {"access.approved-keys": "not-applicable", "data.approved-grades": "not-applicable"}
-    assert control("M07", both).status == "manual"
-    assert control("M07", {"data.approved-grades": "not-applicable"}).status == "pass"
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [
+        ("access.approved-keys", {"api_users": []}),
+        ("data.approved-grades", {"documents": {"count": 0, "grades": {}, "graded": []}}),
+    ],
+)
+def test_where_nothing_is_here_it_is_still_the_register_that_says_so(
+    name: str, facts: dict[str, Any]
+) -> None:
+    case = CASES[name, "pass"]
+    assert case.judged(facts).status == "pass"
+    assert replace(case, registers={}).judged(facts).status == "manual"
 
 
 # --- From the file to the report ---------------------------------------------------------------------------
