@@ -402,7 +402,7 @@ def test_the_report_says_what_the_register_answers_and_where_it_is_missing(site:
     assert "기관의 관리대장과 비교: reviews" in told
     bare = page.render(Edition(audit(audited.facts(), "S"), "ko")).decode()
     assert "registers.yaml: accounts, programs, keys" in bare
-    assert "관리대장에 적으면 기계가 답함" in bare
+    assert "답할 관리대장" in bare
     assert "기관의 관리대장과 비교: reviews" in pdf.paper(Edition(result, "ko")).replace("\u2060", "")
 
 

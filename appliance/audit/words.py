@@ -133,7 +133,7 @@ LABELS: dict[str, Text] = {
     "why": text("Why a person"),
     "ask": text("Ask"),
     "look": text("Look at"),
-    "registers": text("Answered by these registers"),
+    "registers": text("Registers that answer"),
     "by_register": text("by the institution's register"),
     "clause": text("Text of the clause"),
     "uncertain": text("Uncertain in the sources"),
@@ -177,6 +177,10 @@ LABELS: dict[str, Text] = {
     ),
     "limit_decisions": text(
         "An exception is shown as an exception and an attestation as an answer; neither counts as passed."
+    ),
+    "limit_registers": text(
+        "Where a check goes by a register, it says that this server is as the institution entered it, and "
+        "not that what was entered is right."
     ),
     "limit_size": text(
         "What is large was hashed by the last integrity run and is compared by what the disk notes of a "

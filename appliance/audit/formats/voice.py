@@ -91,6 +91,14 @@ def about(edition: Edition, voice: Voice) -> list[tuple[str, str]]:
     return [(label, printable(value)) for label, value in rows]
 
 
+def signed(edition: Edition, voice: Voice) -> list[str]:
+    """Return what stands where people sign: that page alone must name the audit."""
+    wanted = ("host", "release", "taken", "grade", "number", "head")
+    labels = {voice.label(name) for name in wanted}
+    rows = [f"{label}: {value}" for label, value in about(edition, voice) if label in labels]
+    return [" · ".join([*rows[:4], graded(edition, voice)]), " · ".join(rows[4:])]
+
+
 def _no_chain(edition: Edition, voice: Voice) -> str:
     told = voice.label("no_chain")
     if edition.judged_from is None:
