@@ -528,6 +528,7 @@ def test_the_guide_shows_each_kind_of_file() -> None:
         "attestations.yaml",
         "exceptions.yaml",
         "tailoring.yaml",
+        "registers.yaml",
         "checklists",
     }
     assert GUIDE.read_text("utf-8").count("```yaml") == len(examples())
