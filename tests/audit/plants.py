@@ -254,13 +254,13 @@ _NOTHING = {
     "commands": f"rule: {_PAPER}, approvals: []",
     "emergency": f"plan: {_PAPER}, rehearsals: []",
 }
-_ANYWHERE = "[0.0.0.0/0, '::/0']"
+_ANYWHERE = "[0.0.0.0/0, fc00::/7]"
 _EVERYTHING = _NOTHING | {
     "accounts": "people: [$(getent passwd | cut -d: -f1 | xargs printf '{name: %s, holder: x, administrator: true},')]",
     "keys": "users: [{name: kim, holder: x, grade: S, role: user}]",
     "programs": "paths: [$(find / -xdev -type f -perm /6000 | paste -sd,)]",
-    "network": f"networks: {_ANYWHERE}, ways_in: [$(seq 1 9000 | xargs printf '{{port: %s, peers: {_ANYWHERE}}},')],"
-    f" ways_out: [$(seq 1 9000 | xargs printf '{{port: %s, peers: {_ANYWHERE}}},')], plan: {_PAPER}",
+    "network": f"networks: {_ANYWHERE}, ways_in: [$(echo 22 80 123 443 514 8443 | xargs -n1 printf '{{port: %s, peers: {_ANYWHERE}}},')],"
+    f" ways_out: [$(echo 22 80 123 443 514 8443 | xargs -n1 printf '{{port: %s, peers: {_ANYWHERE}}},')], plan: {_PAPER}",
     "documents": "documents: [{sha256: $(printf hello | sha256sum | cut -c1-64), grade: S}]",
     "commands": f'rule: {_PAPER}, approvals: [$(python3 -c "import datetime, json;'
     " [print('{command:', one['event'] + ', date:', str((datetime.datetime.fromisoformat(one['at'].replace('Z', '+00:00'))"
@@ -278,13 +278,28 @@ _SOMETHING_HERE = (
 )
 
 
-def registers(name: str, entered: dict[str, str], fails: str, *, passes: str = "") -> Plant:
+#: A line more in the operation log.
+_LINE = (
+    "from pathlib import Path; from datetime import datetime, timezone; from appliance.journal import Journal;"
+    " Journal(Path('/var/lib/banip/state/journal'), lambda: datetime.now(timezone.utc)).append('{event}')"
+)
+
+
+def registers(
+    name: str,
+    entered: dict[str, str],
+    fails: str,
+    *,
+    passes: str = "",
+    first: str = "true",
+    then: str = "true",
+) -> Plant:
     """Registers of the institution, on a server with a key of the API and a document."""
     lines = "\n".join(f"{one}: {{{_APPROVED}, {members}}}" for one, members in entered.items())
     return plant(
         name,
-        f"{_SOMETHING_HERE}; cat > {REGISTERS} <<END\nformat: 1\n{lines}\nEND",
-        f"rm -r {REGISTERS} {EVIDENCE} {API_DATA}/users.json {API_DATA}/collection",
+        f"{first}; {_SOMETHING_HERE}; cat > {REGISTERS} <<END\nformat: 1\n{lines}\nEND",
+        f"rm -r {REGISTERS} {EVIDENCE} {API_DATA}/users.json {API_DATA}/collection; {then}",
         fails,
         passes=passes,
     )
@@ -769,9 +784,13 @@ PLANTS: tuple[Plant, ...] = (
     registers(
         "nothing-approved",
         _NOTHING,
-        "access.approved-keys data.approved-grades host.approved-programs log.approved-commands log.reviewed"
-        " network.approved-networks network.approved-ways release.rehearsed",
-        passes="host.approved-accounts host.approved-administrators",
+        "access.approved-keys data.approved-grades host.approved-accounts host.approved-administrators"
+        " host.approved-programs log.approved-commands log.reviewed network.approved-networks"
+        " network.approved-ways release.rehearsed",
+        first="useradd --no-create-home --home / --shell /bin/bash --groups sudo stranger;"
+        " cp -p /var/lib/banip/state/journal /root/kept-journal;"
+        f' {PYTHON} -I -c "{_LINE.format(event="fix-applied")}"',
+        then="userdel --force stranger; cp -p /root/kept-journal /var/lib/banip/state/journal",
     ),
     registers(
         "everything-approved",
@@ -915,8 +934,8 @@ PLANTS: tuple[Plant, ...] = (
         "changed-operation-log",
         "path.write_bytes(path.read_bytes().replace(b'event', b'evend', 1))",
         "log.operations-chained",
-        hides="audit.regular backup.age device.usb-events log.no-weakened-safety release.last-operation"
-        " release.trust-unchanged",
+        hides="audit.regular backup.age device.usb-events log.approved-commands log.no-weakened-safety"
+        " release.last-operation release.rehearsed release.trust-unchanged",
     ),
     journal("weakened-safety", "journal.append('unsafe-planted')", "log.no-weakened-safety"),
     journal("replaced-trust", "journal.append('trust-replaced', former='0' * 64)", "release.trust-unchanged"),
