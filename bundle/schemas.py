@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from appliance.audit.catalogue import Checklist, Extension
+from appliance.audit.registers import Registers
 from appliance.audit.site import Attestations, Exceptions, Tailoring
 from appliance.format import Value, canonical_json
 from bundle.manifest import manifest_schema, role_schema, schema_of
@@ -23,6 +24,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         "audit-tailoring": Tailoring,
         "audit-exceptions": Exceptions,
         "audit-attestations": Attestations,
+        "audit-registers": Registers,
     }
     found = {"manifest": manifest_schema(), "role": role_schema()}
     return found | {name: schema_of(kind, name) for name, kind in audit.items()}

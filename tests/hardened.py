@@ -85,12 +85,13 @@ import json, sys
 from appliance.audit.collect import Subject, collect
 from appliance.audit.result import audit
 from appliance.release import Server
+from appliance.audit.site import read_rules
 from appliance.session import Session
 server = Server()
 known = server.state.trust()
 trust = Session(server, False, "en", None, print, print).trust() if known else None
 facts = collect(Subject(server, trust, contents="all" if "contents" in sys.argv else "release"), "test")
-found = audit(facts, sys.argv[1])
+found = audit(facts, sys.argv[1], read_rules())
 print(json.dumps({one.id: [one.status, one.observed.en] for one in found.results}))
 """
 

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from appliance.audit.catalogue import Words
 from appliance.audit.chain import Ledger, breaks, pages, rebuilt
 from appliance.audit.outcome import AuditResult
 from appliance.audit.reading.audits import audit_chain
@@ -133,7 +134,21 @@ def test_what_changed_since_the_last_audit_of_the_grade_is_in_the_next(root: Pat
     changed = {one.id: (one.before, one.after) for one in found.history.comparison.changes}
     assert changed["host.root-remote-login"] == ("pass", "unknown")
     assert any(name.startswith("kisa/") for name in changed)
-    assert [one.number for one in found.history.trend] == [1, 2, 3, 4, 5]
+    assert [(one.number, one.grade) for one in found.history.trend] == [
+        *((number, "S") for number in (1, 2, 3, 4, 5)),
+        (6, "C"),
+    ], "of the other grade the newest audit stands beside"
+    assert {one.grade for one in found.history.trend if one.number != 6} == {"S"}
+
+
+def test_the_first_audit_of_another_grade_shows_no_difference_and_the_score_of_both(root: Path) -> None:
+    found = sealed_on(root, DAYS, "C")
+    assert found.history.comparison is None
+    assert "no earlier audit of grade C" in (found.history.absent or Words("", "")).en
+    assert [(one.number, one.grade) for one in found.history.trend] == [(5, "S")]
+    back = sealed_on(root, DAYS + 1, "S").history
+    assert back.comparison is not None
+    assert (back.comparison.earlier.number, back.comparison.changes) == (5, ())
 
 
 def test_nothing_is_compared_with_what_was_changed_or_is_gone(root: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,17 @@ import msgspec
 import pytest
 
 from appliance.audit.catalogue import checks
+from appliance.audit.checklists import guides
 from appliance.audit.checks import CHECKS
 from appliance.audit.checks.logs import seconds
 from appliance.audit.facts import AuditFacts, Fact, facts_from_bytes
+from appliance.audit.registers import Registers
 from appliance.audit.result import audit, uncovered
+from appliance.audit.site import SiteRules
 from appliance.errors import BadInput
 
 if TYPE_CHECKING:
+    from appliance.audit.outcome import Result
     from appliance.format import Grade
 
 CASES = Path(__file__).parent / "audit" / "cases"
@@ -26,13 +30,27 @@ TAKEN = "2026-11-01T00:00:00Z"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Facts for one check, the grade it is judged for, and words that must stand in what was observed."""
+    """Facts for one check, the grade it is judged for, and words that must stand in what was observed.
+
+    ``registers``: what the institution entered; their papers are here, but for those of these names.
+    """
 
     check: str
     status: str
     grade: Any
     facts: dict[str, Any]
     observed: str
+    registers: dict[str, Any] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
+
+    def rules(self) -> SiteRules:
+        registers = msgspec.convert({"format": 1, **self.registers}, Registers)
+        present = frozenset(one.sha256 for one in registers.papers() if one.file not in self.absent)
+        return SiteRules(checklists=guides(), registers=registers, present=present)
+
+    def judged(self, facts: dict[str, Any]) -> Result:
+        results = audit(facts_of(facts), self.grade, self.rules()).results
+        return next(one for one in results if one.id == self.check)
 
 
 def cases() -> list[Case]:
@@ -51,7 +69,7 @@ def facts_of(given: dict[str, Any]) -> AuditFacts:
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case.check}.{case.status}")
 def test_a_check_judges_its_case(case: Case) -> None:
-    (result,) = (one for one in audit(facts_of(case.facts), case.grade).results if one.id == case.check)
+    result = case.judged(case.facts)
     assert result.status == case.status, result.observed.en
     assert case.observed in result.observed.en
     assert result.observed.ko
@@ -63,7 +81,10 @@ def test_every_automatic_check_has_a_pass_and_a_fail_case_and_every_manual_one_i
     wanted = {
         (name, status)
         for name, check in checks().checks.items()
-        for status in (("pass", "fail") if check.automatic else ("manual",))
+        for status in (
+            *(("pass", "fail") if check.automatic else ()),
+            *(("manual",) if check.register or not check.automatic else ()),
+        )
     }
     assert not wanted - seen
     assert not {name for name, _ in seen} - checks().checks.keys()
@@ -91,8 +112,7 @@ def test_a_check_that_lacks_one_of_its_facts_does_not_pass(case: Case) -> None:
     """Of what stands in a passing case, each fact is needed: without it nobody can say that it passes."""
     for name in case.facts:
         rest = {other: value for other, value in case.facts.items() if other != name}
-        (result,) = (one for one in audit(facts_of(rest), case.grade).results if one.id == case.check)
-        assert result.status == "unknown", name
+        assert case.judged(rest).status == "unknown", name
 
 
 def _fact_names() -> list[str]:

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.audit.formats import FORMATS, Unavailable, hwpx, oscal, xlsx
-from appliance.audit.formats.rows import COLUMNS, SHOWN_ORDER
+from appliance.audit.formats import FORMATS, Unavailable, hwpx, oscal, page, pdf, xlsx
+from appliance.audit.formats.rows import COLUMNS, SHOWN_ORDER, check_rows
+from appliance.audit.formats.voice import Voice, signed
 from appliance.audit.outcome import STATUSES
 from appliance.audit.words import STATUS_WORDS
+from tests import audited
 from tests.editions import HEAD, HOST, alone, edition, hostile, result, small
 from tests.unpacked import hwpx_tables, hwpx_text, workbook
 
@@ -231,3 +233,47 @@ def test_what_cannot_be_seen_is_spelled_out_in_every_format() -> None:
         assert not {"\x00", "\x1b", "\x85", "\u202e", "\ufffe"} & set(words)
         assert "u202e" in words
     assert set(SHOWN_ORDER) == set(STATUSES)
+
+
+@pytest.mark.parametrize("language", ["ko", "en"])
+def test_where_people_sign_the_audit_is_named(language: Language) -> None:
+    """The last page may be all that is kept on paper: it says what was signed."""
+    voice, one = Voice(language), audited.edition(language)
+    words = "\n".join(signed(one, voice))
+    for wanted in (
+        "ai-server-01",
+        "2026-11-01",
+        voice.label("grade"),
+        f"{voice.label('number')}: 12",
+        one.head,
+    ):
+        assert str(wanted) in words
+    page_end = page.render(one).decode().rpartition('class="signature"')[2]
+    paper_end = pdf.paper(one).replace("\u2060", "").rpartition('class="signature"')[2]
+    for told in (page_end, paper_end):
+        assert "ai-server-01" in told
+        assert "2026-11-01 09:00 KST" in told
+        assert " ".join(re.findall("." * 8, one.head or "")) in told
+    assert all(words in xlsx_words(one) for words in signed(one, voice))
+
+
+def xlsx_words(one: Edition) -> set[str]:
+    return set(workbook(xlsx.render(one)).strings)
+
+
+@pytest.mark.parametrize("language", ["ko", "en"])
+def test_every_finding_says_whether_its_remedy_is_automatic(language: Language) -> None:
+    voice = Voice(language)
+    automatic, by_hand = voice.label("automatic"), voice.label("by_hand")
+    one = audited.edition(language)
+    found = [each for each in one.result.results if each.status in {"fail", "unknown"}]
+    assert {each.automatic for each in found} == {True, False}
+    told = pdf.paper(one).replace("\u2060", "")
+    assert told.count(f"({automatic})") == sum(each.automatic for each in found)
+    assert told.count(f"({by_hand})") == sum(not each.automatic for each in found)
+    whole = page.render(one).decode()
+    assert whole.count(f'class="by-whom auto">{automatic}') == sum(each.automatic for each in found)
+    assert whole.count(f'class="by-whom">{by_hand}') == sum(not each.automatic for each in found)
+    rows = {row.id: row.cells["remedy"] for row in check_rows(one.result, voice)}
+    for each in found:
+        assert rows[each.id].endswith(f"({automatic if each.automatic else by_hand})")

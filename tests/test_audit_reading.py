@@ -25,7 +25,18 @@ from cryptography.x509.oid import NameOID
 from appliance.audit.collect import Subject, collect
 from appliance.audit.facts import Fact, NotRead
 from appliance.audit.facts_network import Tls
-from appliance.audit.reading import accounts, data, drift, firewall, gateway, network, probe, services, walk
+from appliance.audit.reading import (
+    accounts,
+    data,
+    drift,
+    firewall,
+    gateway,
+    network,
+    probe,
+    product,
+    services,
+    walk,
+)
 from appliance.audit.reading.drift import (
     HASHED_MOST_BYTES,
     Live,
@@ -449,6 +460,37 @@ def test_documents_count_by_grade_and_those_without_a_record_or_changed_are_name
     found = data.documents(site.server)
     assert (found.count, found.grades) == (3, {"?": 1, "S": 2})
     assert (found.undescribed, found.changed) == ((bare,), (changed,))
+    assert {one.sha256: one.grade for one in found.graded or ()} == {good: "S", changed: "S", bare: "?"}
+
+
+def test_commands_that_somebody_has_to_approve_are_facts_and_so_is_a_rollback(site: Site) -> None:
+    journal = site.server.state.journal
+    assert product.state(site.server).sensitive == ()
+    for event, facts in (
+        ("adopted", {}),
+        ("started", {"operation": "install"}),
+        ("finished", {"outcome": "install"}),
+        ("expired-accepted", {}),
+        ("unsafe-anything", {}),
+        ("clock-set", {}),
+        ("started", {"operation": "rollback"}),
+        ("finished", {"outcome": "return"}),
+        ("finished", {"outcome": "rollback"}),
+        ("fix-applied", {}),
+        ("fix-undone", {}),
+        ("pruned", {}),
+        ("started", {"operation": "uninstall"}),
+        ("trust-replaced", {"former": "x"}),
+        ("refused", {}),
+        ("audited", {}),
+    ):
+        journal.append(event, **facts)
+    found = product.state(site.server)
+    assert [one.command for one in found.sensitive or ()] == [
+        *("adopted", "expired-accepted", "unsafe-anything", "clock-set", "rollback"),
+        *("fix-applied", "fix-undone", "pruned", "uninstall", "trust-replaced"),
+    ]
+    assert len(found.returns) == 1
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ import msgspec
 import pytest
 
 from appliance.audit.controls import share
+from appliance.audit.dated import korean_day
 from appliance.audit.facts import AuditFacts, Fact
 from appliance.audit.facts_host import Account, Shell
 from appliance.audit.outcome import AuditResult, ControlResult, Result
 from appliance.audit.result import audit, by_reference
-from appliance.audit.site import korean_day, no_rules, read_rules
+from appliance.audit.site import no_rules, read_rules
 from appliance.audit.standing import direction
 from appliance.errors import BadInput
 from appliance.problems import BadInputs
@@ -527,6 +528,7 @@ def test_the_guide_shows_each_kind_of_file() -> None:
         "attestations.yaml",
         "exceptions.yaml",
         "tailoring.yaml",
+        "registers.yaml",
         "checklists",
     }
     assert GUIDE.read_text("utf-8").count("```yaml") == len(examples())

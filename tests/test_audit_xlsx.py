@@ -13,7 +13,7 @@ from appliance.audit.catalogue import Words
 from appliance.audit.formats.rows import COLUMNS, SHOWN_ORDER
 from appliance.audit.formats.workbook import CELL_MOST, sheet_name
 from appliance.audit.formats.xlsx import render
-from appliance.audit.words import STATUS_WORDS
+from appliance.audit.words import LABELS, STATUS_WORDS
 from appliance.text import printable
 from tests.editions import HEAD, HOST, HOSTILE, alone, edition, hostile, result, small
 from tests.unpacked import Workbook, workbook
@@ -70,7 +70,8 @@ def test_a_cell_that_is_too_long_says_what_is_cut(book: Workbook) -> None:
     assert len(longest) <= CELL_MOST
     assert longest.startswith("a" * 30_000)
     (left,) = re.findall(r"\[여기서 자름: (\d+)자 더 있으며", longest)
-    assert longest.index(" [") + int(left) == len(HOSTILE[-1])
+    by_whom = f" ({LABELS['by_hand'].render('ko')})"
+    assert longest.index(" [") + int(left) == len(HOSTILE[-1] + by_whom)
 
 
 def test_signs_outside_the_first_plane_count_twice() -> None:

@@ -10,12 +10,15 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from appliance.format import Grade, Name, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 Importance = Literal["high", "medium", "low"]
 Kind = Literal["manual", "institution", "not-applicable"]
@@ -55,6 +58,7 @@ class Check(Value, frozen=True):
     """What is said about a check; ``limits``: its threshold for each grade, and which way is stricter.
 
     ``needs_certificate``: it is about validated cryptography, which a site proves by certificate alone.
+    ``register``: the institution's register that it goes by; without it the check is a person's to answer.
     """
 
     title: Words
@@ -67,6 +71,7 @@ class Check(Value, frozen=True):
     limits: dict[Grade, str] = msgspec.field(default_factory=dict)
     stricter: Literal["lower", "higher"] = "lower"
     needs_certificate: bool = False
+    register: str = ""
 
 
 class Checks(Value, frozen=True):
@@ -86,12 +91,20 @@ class Evidence(Value, frozen=True, omit_defaults=True):
 
 
 class Rest(Value, frozen=True, omit_defaults=True):
-    """What no check shows of a control: why, what to ask, and what to look at (files, commands)."""
+    """What no check shows of a control: why, what to ask, and what to look at (files, commands).
+
+    ``settled_by``: checks by registers that answer it together, once the institution has entered these.
+    """
 
     kind: Kind
     reason: Said
     ask: Said | None = None
     look: tuple[Said, ...] = ()
+    settled_by: tuple[Short, ...] = ()
+
+    def registers(self) -> tuple[str, ...]:
+        """Return the registers by which it would be settled, each once."""
+        return tuple(dict.fromkeys(checks().checks[one].register for one in self.settled_by))
 
 
 class Uncertain(Value, frozen=True):
@@ -129,20 +142,22 @@ class Control(Value, frozen=True, omit_defaults=True):
         """Tell whether the guide asks this control of a server of that grade."""
         return self.grades is None or grade in self.grades
 
-    def answered(self, grade: Grade | None = None) -> Answered:
+    def answered(self, grade: Grade | None = None, declared: Collection[str] = ()) -> Answered:
         """Say how the control is answered, at a grade or by all there is. ``KeyError`` for an unknown check.
 
         A check that is not asked for at the grade is no evidence there, and neither is one that only a
-        person can answer.
+        person can answer, or that goes by a register which is not among those ``declared``.
         """
         if self.rest is not None and self.rest.kind == "not-applicable":
             return "not-applicable"
         asked = [checks().checks[one.check] for one in self.checks]
         asked = [one for one in asked if grade is None or grade in one.grades]
-        by_machine = [one for one in asked if one.automatic]
+        by_machine = [one for one in asked if one.automatic and one.register in {"", *declared}]
         if by_machine:
-            whole = self.rest is None and len(by_machine) == len(asked)
-            return "automated" if whole else "partial"
+            left = self.rest is not None and not (
+                self.rest.settled_by and set(self.rest.registers()) <= {*declared}
+            )
+            return "partial" if left or len(by_machine) < len(asked) else "automated"
         if asked or self.rest is None:
             return "manual" if asked else "not-applicable"
         return self.rest.kind

@@ -119,6 +119,8 @@ def _faults(control: Control, guide: Checklist) -> Iterator[Text]:
         )
     if control.checks and control.rest and control.rest.kind == "not-applicable":
         yield text("a control that is not applicable has no check")
+    if control.rest and not {*control.rest.settled_by} <= {one.check for one in control.checks}:
+        yield text("settled_by names checks of this control")
     if control.together and not control.checks:
         yield text("together needs checks")
 
@@ -130,6 +132,8 @@ def _strangers(document: Document, number: int, control: Control) -> Iterator[Pr
             yield document.problem(here, text("there is no check {name}", name=one.check))
         elif [each.check for each in control.checks].count(one.check) > 1:
             yield document.problem(here, text("this check stands twice: {id}", id=one.check))
+        if control.rest and one.check in control.rest.settled_by and not checks().checks[one.check].register:
+            yield document.problem(here, text("{name} goes by no register", name=one.check))
         if one.shows == "full" and one.part is not None:
             yield document.problem(here, text("part belongs to shows: part"))
 

@@ -1,7 +1,8 @@
 """Controls of the guides, judged from what the checks found and from what people answered. Pure.
 
 A control is as good as the worst of its checks. What a check shows in part never makes it green: the rest is
-a person's to answer, and an answered control is shown as answered, not as passed.
+a person's to answer, and an answered control is shown as answered, not as passed. Only where the rest is
+whether something was approved, and the institution has entered what it approved, checks compare and answer.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from appliance.audit.checklists import GUIDES
 from appliance.audit.outcome import STATUSES, ControlResult, GuideResult, Open, Score, Shown, worst
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from appliance.audit.catalogue import Answered, Checklist, Control, Importance, Rest
     from appliance.audit.outcome import Accepted, Attested, Result, Status
@@ -80,10 +81,10 @@ def _control(
 ) -> ControlResult:
     applies = control.asked_at(grade)
     evidence = tuple(_shown(control, one.check, results) for one in control.checks)
-    reference = f"{guide}/{control.id}"
-    attested = decisions.attestation(reference, certified=_needs_certificate(control))
-    exception = decisions.exception(reference)
-    found = _found(control.rest, evidence, attested) if applies else "not-applicable"
+    attested = decisions.attestation(f"{guide}/{control.id}", certified=_needs_certificate(control))
+    exception = decisions.exception(f"{guide}/{control.id}")
+    settled = _is_settled(control.rest, results)
+    found = _found(control.rest, evidence, attested, settled=settled) if applies else "not-applicable"
     return ControlResult(
         id=control.id,
         title=control.title,
@@ -94,12 +95,12 @@ def _control(
         managerial=control.managerial,
         key=control.key,
         applies=applies,
-        answered=control.answered(grade),
+        answered=control.answered(grade, decisions.registers if settled else ()),
         status="exception" if _excused(found, exception) else found,
         shown=_worst_shown(evidence),
         attested=found == "manual" and _is_answered(control.rest, evidence, attested, results),
         evidence=evidence,
-        open=_open(control.rest),
+        open=None if settled else _open(control.rest, decisions.registers),
         uncertain=control.uncertain,
         clause=control.clause,
         exception=exception,
@@ -116,7 +117,15 @@ def _shown(control: Control, check: str, results: Mapping[str, Result]) -> Shown
     result = results[check]
     part = both(one.part) if one.part is not None else result.title if one.shows == "part" else None
     tailored = result.tailored.direction if result.tailored else None
-    return Shown(check=check, status=result.status, shows=one.shows, part=part, tailored=tailored)
+    register = checks().checks[check].register
+    return Shown(
+        check=check,
+        status=result.status,
+        shows=one.shows,
+        part=part,
+        tailored=tailored,
+        register=register,
+    )
 
 
 def _worst_shown(evidence: tuple[Shown, ...]) -> Status | None:
@@ -125,12 +134,24 @@ def _worst_shown(evidence: tuple[Shown, ...]) -> Status | None:
     return worst(found) if found else None
 
 
-def _found(rest: Rest | None, evidence: tuple[Shown, ...], attested: Attested | None) -> Status:
+def _is_settled(rest: Rest | None, results: Mapping[str, Result]) -> bool:
+    """Tell whether checks by the institution's registers answered what was left to a person.
+
+    Each must have compared, or found nothing here to compare; one at least must have compared.
+    """
+    found = {results[name].found for name in rest.settled_by} if rest else set()
+    return "manual" not in found and bool(found - {"not-applicable"})
+
+
+def _found(
+    rest: Rest | None, evidence: tuple[Shown, ...], attested: Attested | None, *, settled: bool
+) -> Status:
     """Return the worst of what checks found and people answered; who answers that it holds proves nothing."""
     statuses = [one.status for one in evidence]
-    if rest is not None:
+    if rest is not None and not settled:
         statuses.append("not-applicable" if rest.kind == "not-applicable" else "manual")
-    if attested is not None and attested.standing == "in-force" and "manual" in statuses:
+    asked = settled or "manual" in statuses
+    if attested is not None and attested.standing == "in-force" and asked:
         if attested.answer == "does-not-hold":
             return "fail"
         if attested.answer == "not-applicable" and not evidence:
@@ -159,10 +180,14 @@ def _holds(attested: Attested | None) -> bool:
     return attested is not None and attested.standing == "in-force" and attested.answer == "holds"
 
 
-def _open(rest: Rest | None) -> Open | None:
+def _open(rest: Rest | None, declared: Collection[str]) -> Open | None:
     if rest is None:
         return None
     ask = both(rest.ask) if rest.ask is not None else None
     return Open(
-        kind=rest.kind, reason=both(rest.reason), ask=ask, look=tuple(both(place) for place in rest.look)
+        kind=rest.kind,
+        reason=both(rest.reason),
+        ask=ask,
+        look=tuple(both(place) for place in rest.look),
+        registers=tuple(name for name in rest.registers() if name not in declared),
     )

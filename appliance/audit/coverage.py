@@ -14,7 +14,7 @@ from appliance.audit.controls import ANSWERED
 from appliance.format import Grade, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from appliance.audit.catalogue import Checklist, Control
 
@@ -34,7 +34,10 @@ class Count(Value, frozen=True):
 
 
 class NotAutomated(Value, frozen=True):
-    """A control that no check answers in full: which parts are shown, what remains, and why."""
+    """A control that no check answers in full: which parts are shown, what remains, and why.
+
+    ``registers``: of the institution; checks by them would answer the rest once they are entered.
+    """
 
     guide: str
     id: str
@@ -45,6 +48,7 @@ class NotAutomated(Value, frozen=True):
     ask: Words | None
     look: tuple[Words, ...]
     uncertain: tuple[Words, ...]
+    registers: tuple[str, ...] = ()
 
 
 class Coverage(Value, frozen=True):
@@ -55,30 +59,37 @@ class Coverage(Value, frozen=True):
     not_automated: tuple[NotAutomated, ...]
 
 
-def coverage(guides: Iterable[Checklist], grade: Grade | None = None) -> Coverage:
-    """Count the guides' controls, at one grade or at each, and list what is not automated with its reason."""
+def coverage(
+    guides: Iterable[Checklist], grade: Grade | None = None, declared: Collection[str] = ()
+) -> Coverage:
+    """Count the guides' controls, at one grade or at each, and list what is not automated with its reason.
+
+    ``declared``: names of the institution's registers that hold today.
+    """
     chosen = tuple(guides)
     grades: tuple[Grade | None, ...] = (grade,) if grade else (None, "C", "S", "O")
     return Coverage(
         format=1,
-        counts=tuple(count for guide in chosen for count in _counts(guide, grades)),
-        not_automated=tuple(one for guide in chosen for one in _not_automated(guide, grade)),
+        counts=tuple(count for guide in chosen for count in _counts(guide, grades, declared)),
+        not_automated=tuple(one for guide in chosen for one in _not_automated(guide, grade, declared)),
     )
 
 
-def _counts(guide: Checklist, grades: tuple[Grade | None, ...]) -> Iterator[Count]:
+def _counts(guide: Checklist, grades: tuple[Grade | None, ...], declared: Collection[str]) -> Iterator[Count]:
     graded = any(control.grades is not None for control in guide.controls)
     for grade in grades if graded else grades[:1]:
-        yield _count(guide, None, Words(ko=guide.label, en=guide.label), grade)
+        yield _count(guide, None, Words(ko=guide.label, en=guide.label), grade, declared)
     if len(guide.areas) > 1:
         for area, name in guide.areas.items():
-            yield _count(guide, area, both(name), grades[0])
+            yield _count(guide, area, both(name), grades[0], declared)
 
 
-def _count(guide: Checklist, area: str | None, name: Words, grade: Grade | None) -> Count:
+def _count(
+    guide: Checklist, area: str | None, name: Words, grade: Grade | None, declared: Collection[str]
+) -> Count:
     here = [one for one in guide.controls if area in {None, one.area}]
     asked = [one for one in here if grade is None or one.asked_at(grade)]
-    found = Counter(one.answered(grade) for one in asked)
+    found = Counter(one.answered(grade, declared) for one in asked)
     return Count(
         guide=guide.guide,
         area=area,
@@ -89,9 +100,11 @@ def _count(guide: Checklist, area: str | None, name: Words, grade: Grade | None)
     )
 
 
-def _not_automated(guide: Checklist, grade: Grade | None) -> Iterator[NotAutomated]:
+def _not_automated(
+    guide: Checklist, grade: Grade | None, declared: Collection[str]
+) -> Iterator[NotAutomated]:
     for control in guide.controls:
-        answered = control.answered(grade)
+        answered = control.answered(grade, declared)
         if answered != "automated" and (grade is None or control.asked_at(grade)):
             rest = control.rest
             yield NotAutomated(
@@ -99,18 +112,19 @@ def _not_automated(guide: Checklist, grade: Grade | None) -> Iterator[NotAutomat
                 id=control.id,
                 title=control.title,
                 answered=answered,
-                shown=tuple(_parts(control)),
+                shown=tuple(_parts(control, declared)),
                 reason=both(rest.reason) if rest else _told_by_checks(control, grade),
                 ask=both(rest.ask) if rest and rest.ask is not None else None,
                 look=tuple(both(place) for place in rest.look) if rest else (),
                 uncertain=tuple(both(one.note) for one in control.uncertain),
+                registers=tuple(name for name in rest.registers() if name not in declared) if rest else (),
             )
 
 
-def _parts(control: Control) -> Iterator[Words]:
+def _parts(control: Control, declared: Collection[str]) -> Iterator[Words]:
     for one in control.checks:
         about = checks().checks[one.check]
-        if about.automatic:
+        if about.automatic and about.register in {"", *declared}:
             yield both(one.part) if one.part is not None else about.title
 
 

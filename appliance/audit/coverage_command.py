@@ -41,15 +41,19 @@ def coverage_command(
       appliance audit coverage --guide n2sf --grade S
     """
     from appliance.audit.coverage import coverage  # noqa: PLC0415 - --help starts without any of it
+    from appliance.audit.dated import korean_day  # noqa: PLC0415 - as above
 
     above = context.meta.get("audit", (None, None))
-    known = rules_of(site or above[1]).checklists
+    rules = rules_of(site or above[1])
+    known, today = rules.checklists, korean_day(context.obj.server.clock.now())
     unknown = [name for name in names if name not in known]
     if unknown:
         raise BadInput(
             text("there is no guide {name}; known are {known}", name=unknown[0], known=", ".join(known))
         )
-    found = coverage([known[name] for name in names or known], grade or above[0])
+    found = coverage(
+        [known[name] for name in names or known], grade or above[0], rules.declared(today).in_force()
+    )
     _tell_coverage(context.obj, found, summary=summary)
 
 
@@ -86,6 +90,13 @@ def _table(found: Coverage, language: Language) -> str:
     return "\n".join(line.removeprefix(" ").rstrip() for line in shown.getvalue().splitlines())
 
 
+def _registers(one: NotAutomated) -> str:
+    from appliance.audit.registers import REGISTERS_FILE  # noqa: PLC0415 - --help starts without any of it
+    from appliance.audit.site import AUDIT_FOLDER  # noqa: PLC0415 - as above
+
+    return f"{AUDIT_FOLDER / REGISTERS_FILE}: {', '.join(one.registers)}" if one.registers else ""
+
+
 def _lines(one: NotAutomated, language: Language) -> list[str]:
     """Return a control as a person reads it: how it is answered, and why not by checks alone."""
     from appliance.audit.words import ANSWERED_WORDS  # noqa: PLC0415 - --help starts without any of it
@@ -95,6 +106,7 @@ def _lines(one: NotAutomated, language: Language) -> list[str]:
         (text("why"), getattr(one.reason, language)),
         (text("ask"), getattr(one.ask, language) if one.ask else ""),
         (text("look at"), ", ".join(getattr(words, language) for words in one.look)),
+        (text("answered by registers"), _registers(one)),
         (text("uncertain"), "; ".join(getattr(words, language) for words in one.uncertain)),
     )
     head = f"{one.id}  {one.title}  [{ANSWERED_WORDS[one.answered].render(language)}]"

@@ -81,7 +81,8 @@ class Edition:
     ``record`` and ``head`` are None for a result that is in no chain, because it was judged elsewhere;
     ``judged_from`` is then the record whose facts were judged again. ``verified``: the facts come from a
     sealed folder, and not from a bare file that anybody may have written. ``trend``: the records of earlier
-    audits of the same grade, the oldest first. ``redacted``: for taking out of the institute.
+    audits of the same grade, and the newest of each other grade, the oldest first. ``redacted``: for taking
+    out of the institute.
     """
 
     result: AuditResult

@@ -70,6 +70,13 @@ class InstalledRelease(Value, frozen=True, omit_defaults=True):
     previous_whole: bool = False  # and whether its folder is there
 
 
+class SensitiveCommand(Value, frozen=True):
+    """A command of an administrator that somebody has to approve, as the operation log has it."""
+
+    at: datetime
+    command: str
+
+
 class StateJournal(Value, frozen=True, omit_defaults=True):
     """The operation log of this server: its chain of digests, or where it breaks."""
 
@@ -82,6 +89,15 @@ class StateJournal(Value, frozen=True, omit_defaults=True):
     intakes: tuple[datetime, ...] = ()  # when a medium was at work: events of an import or an installation
     last_backup: datetime | None = None
     last_outcome: str = ""  # of the newest operation: install, upgrade, rollback, failed, ...
+    sensitive: tuple[SensitiveCommand, ...] | None = None  # None: nobody looked for them
+    returns: tuple[datetime, ...] = ()  # when this server was back at its release before
+
+
+class AuditHead(Value, frozen=True):
+    """A record of the chain by number and head."""
+
+    number: int
+    head: str
 
 
 class AuditChain(Value, frozen=True, omit_defaults=True):
@@ -96,6 +112,7 @@ class AuditChain(Value, frozen=True, omit_defaults=True):
     head: str = ""
     key: str = ""
     sealed: int = 0
+    recent: tuple[AuditHead, ...] = ()  # the newest records
     faults: tuple[str, ...] = ()
 
 
@@ -140,6 +157,13 @@ class ApiUser(Value, frozen=True, omit_defaults=True):
     disabled: bool = False
 
 
+class GradedDocument(Value, frozen=True):
+    """A document by the digest of its bytes, and the grade that it carries."""
+
+    sha256: str
+    grade: str
+
+
 class Documents(Value, frozen=True):
     """The documents that the server answers from, and what is known of each."""
 
@@ -147,6 +171,7 @@ class Documents(Value, frozen=True):
     grades: dict[str, int]
     undescribed: tuple[str, ...] = ()  # without a record, or with one that does not say grade, digest, time
     changed: tuple[str, ...] = ()  # whose bytes are not those that were taken in
+    graded: tuple[GradedDocument, ...] | None = None  # None: nobody looked
 
 
 class RequestLog(Value, frozen=True):

@@ -36,9 +36,12 @@ class Altered(Exception):
 def look_back(links: Iterable[Link], result: AuditResult, folders: Mapping[str, Path]) -> History:
     """Compare with the newest earlier audit of the same grade whose folder is here and unchanged.
 
-    ``folders``: by head. Nothing is believed that does not have the digest that the ledger names.
+    ``folders``: by head. Nothing is believed that does not have the digest that the ledger names. Of other
+    grades the trend has the newest audit each: their scores stand beside, and are compared with nothing.
     """
-    same = [link for link in links if link.record.grade == result.grade][-TREND_MOST:]
+    every = list(links)
+    same = [link for link in every if link.record.grade == result.grade][-TREND_MOST:]
+    others = {link.record.grade: link.record for link in every if link.record.grade != result.grade}
     comparison, reasons = None, list[Text]()
     for link in reversed(same):
         try:
@@ -51,7 +54,7 @@ def look_back(links: Iterable[Link], result: AuditResult, folders: Mapping[str, 
     absent = reasons[0] if reasons else text("there is no earlier audit of grade {grade}", grade=result.grade)
     return History(
         comparison=comparison,
-        trend=tuple(link.record for link in same),
+        trend=tuple(sorted([*others.values(), *(link.record for link in same)], key=lambda one: one.number)),
         absent=None if comparison and not reasons else Words(ko=absent.render("ko"), en=absent.render("en")),
     )
 

@@ -16,14 +16,8 @@ from appliance.audit.catalogue import (  # noqa: TC001 - as above
     Uncertain,
     Words,
 )
-from appliance.audit.site import (  # noqa: TC001 - as above
-    Answer,
-    Attached,
-    Certificate,
-    Day,
-    SiteFile,
-    Standing,
-)
+from appliance.audit.dated import Attached, Day, Standing  # noqa: TC001 - as above
+from appliance.audit.site import Answer, Certificate, SiteFile  # noqa: TC001 - as above
 from appliance.format import Grade, Value
 
 #: 취약, 확인 불가, 예외, 수동, 양호, 해당 없음: the worst first.
@@ -106,7 +100,8 @@ class Result(Value, frozen=True):
 class Shown(Value, frozen=True):
     """What a check shows of a control, and how it came out; ``part``: which part, where it is not all.
 
-    ``tailored``: it went by a threshold of the institution's own, looser or stricter than the default.
+    ``tailored``: it went by a threshold of the institution's own, looser or stricter than the default;
+    ``register``: by that register of its own.
     """
 
     check: str
@@ -114,15 +109,20 @@ class Shown(Value, frozen=True):
     shows: Literal["full", "part"]
     part: Words | None
     tailored: Direction | None = None
+    register: str = ""
 
 
 class Open(Value, frozen=True):
-    """What no check shows of a control: who answers it, why, what to ask, what to look at."""
+    """What no check shows of a control: who answers it, why, what to ask, what to look at.
+
+    ``registers``: of the institution, which are not in force and would let checks answer it.
+    """
 
     kind: Kind
     reason: Words
     ask: Words | None
     look: tuple[Words, ...]
+    registers: tuple[str, ...] = ()
 
 
 class ControlResult(Value, frozen=True):
@@ -190,7 +190,7 @@ class GuideResult(Value, frozen=True):
 class Decision(Value, frozen=True):
     """An entry of the site's files: what it is, how it stands, which results it changed or answers."""
 
-    kind: Literal["threshold", "exception", "attestation"]
+    kind: Literal["threshold", "exception", "attestation", "register"]
     applies_to: tuple[str, ...]
     by: str
     reason: str

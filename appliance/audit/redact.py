@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING
 
 from appliance.audit.catalogue import Words, both, checks
 from appliance.audit.checklists import guides, items_by_check
+from appliance.audit.dated import KOREA, korean_day
 from appliance.audit.edition import Comparison, Edition, Record
 from appliance.audit.outcome import AuditResult, ControlResult, GuideResult, Result, Score, Shown, Tailored
-from appliance.audit.site import KOREA, korean_day
 
 if TYPE_CHECKING:
     from appliance.audit.catalogue import Check, Checklist, Control

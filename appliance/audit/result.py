@@ -9,9 +9,10 @@ from appliance.audit.catalogue import Check, Words, checks
 from appliance.audit.checklists import items_by_check
 from appliance.audit.checks import CHECKS, Asked, Verdict, judge_one
 from appliance.audit.controls import EXCUSABLE, WEIGHTS, guide_result, share
+from appliance.audit.dated import korean_day
 from appliance.audit.fixes import is_mendable
 from appliance.audit.outcome import STATUSES, AuditResult, ControlResult, Result, Score
-from appliance.audit.site import korean_day, no_rules
+from appliance.audit.site import no_rules
 from appliance.audit.standing import Decisions
 from appliance.text import text
 
@@ -83,7 +84,7 @@ def _result(
 ) -> Result:
     about = checks().checks[name]
     limit, tailored = decisions.limit(name, about, grade)
-    verdict = _judge(name, facts, grade, about, limit)
+    verdict = _judge(name, facts, about, Asked(grade, limit, decisions.declared))
     exception = decisions.exception(name)
     attestation = decisions.attestation(name, certified=about.needs_certificate)
     return Result(
@@ -105,10 +106,10 @@ def _result(
     )
 
 
-def _judge(name: str, facts: AuditFacts, grade: Grade, about: Check, limit: str) -> Verdict:
-    if grade not in about.grades:
-        return Verdict("not-applicable", text("not asked for at grade {grade}", grade=grade), "")
-    return judge_one(name, facts, Asked(grade, limit))
+def _judge(name: str, facts: AuditFacts, about: Check, asked: Asked) -> Verdict:
+    if asked.grade not in about.grades:
+        return Verdict("not-applicable", text("not asked for at grade {grade}", grade=asked.grade), "")
+    return judge_one(name, facts, asked)
 
 
 def _status(found: Status, exception: Accepted | None, attestation: Attested | None) -> Status:

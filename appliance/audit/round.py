@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from appliance import __version__
 from appliance.audit.catalogue import checks
 from appliance.audit.collect import Subject, collect
+from appliance.audit.dated import korean_day
 from appliance.audit.options import FALLBACK_GRADE, grade_of
 from appliance.audit.report import write_audit
 from appliance.audit.result import audit
-from appliance.audit.site import korean_day
 from appliance.audit.standing import Decisions
 from appliance.errors import Untrusted
 from appliance.text import Event, text

@@ -5,7 +5,8 @@
     tailoring.yaml       thresholds of checks
     exceptions.yaml      faults that somebody accepts, and until when
     attestations.yaml    answers to manual items
-    evidence/            files that attestations name by digest
+    registers.yaml       what it approved: accounts, keys, ways in and out, documents, ...
+    evidence/            files that attestations and registers name by digest
     checklists/*.yaml    its own checklists, and the text of a guide's clauses
 
 No exception and no answer makes anything pass; a threshold decides as it is set, and every result that it
@@ -18,7 +19,6 @@ import hashlib
 import os
 import re
 import stat
-from datetime import date, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
@@ -27,28 +27,21 @@ from msgspec import Meta
 
 from appliance.audit.catalogue import Checklist, Filled, Grades, Short, checks
 from appliance.audit.checklists import guides, read_own
+from appliance.audit.dated import Attached, Dated, Day, date_faults
+from appliance.audit.registers import Declared, Registers, register_faults
 from appliance.document import document_from_bytes, typed
 from appliance.errors import BadInput
-from appliance.format import Grade, Sha256, Value, sha256_hex
+from appliance.format import Grade, Value, sha256_hex
 from appliance.problems import refuse
 from appliance.text import text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable
 
-    from appliance.document import Place
-    from appliance.text import Text
-
-    #: Places in a file, and what is wrong at each.
-    _Faults = Iterator[tuple[Place, Text]]
+    from appliance.audit.dated import Faults
 
 AUDIT_FOLDER = Path("/etc/banip/audit")
-#: A day ends when it ends in Korea, wherever and by whatever zone the server keeps its clock.
-KOREA = timezone(timedelta(hours=9), "KST")
-Day = date
-Standing = Literal["in-force", "lapsed", "not-yet", "void"]
 Answer = Literal["holds", "does-not-hold", "not-applicable"]
-EvidenceName = Annotated[str, Meta(pattern=r"^[\w][\w. ()-]{0,120}$")]
 #: A check by its id (``host.umask``), or a control by guide and number (``kisa/U-64``).
 Reference = Annotated[str, Meta(pattern=r"^[\w.()/-]{1,90}$")]
 References = Annotated[tuple[Reference, ...], Meta(min_length=1)]
@@ -56,19 +49,6 @@ _FILE_MODE = re.compile(r"0[0-7]{2,4}")
 _EXTENDS = re.compile(rb"^extends:", re.MULTILINE)
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,3})?")
 EVIDENCE_MOST_BYTES = 64 * 1024 * 1024
-
-
-class Dated(Value, frozen=True):
-    """What holds for a time: from ``date`` to the end of ``expires``."""
-
-    date: Day
-    expires: Day
-
-    def standing(self, day: Day) -> Standing:
-        """Say whether it holds on a day."""
-        if day > self.expires:
-            return "lapsed"
-        return "not-yet" if day < self.date else "in-force"
 
 
 class Threshold(Dated, frozen=True, kw_only=True, omit_defaults=True):
@@ -88,13 +68,6 @@ class AcceptedFault(Dated, frozen=True, kw_only=True):
     reason: Filled
     approver: Short
     ticket: Short
-
-
-class Attached(Value, frozen=True):
-    """A file by its digest: the proof of an attestation."""
-
-    file: EvidenceName
-    sha256: Sha256
 
 
 class Certificate(Value, frozen=True):
@@ -154,6 +127,7 @@ class SiteRules(Value, frozen=True):
     thresholds: tuple[Threshold, ...] = ()
     exceptions: tuple[AcceptedFault, ...] = ()
     attestations: tuple[Attestation, ...] = ()
+    registers: Registers = Registers()
     files: tuple[SiteFile, ...] = ()
     broken: frozenset[str] = frozenset()
     present: frozenset[str] = frozenset()
@@ -163,15 +137,14 @@ class SiteRules(Value, frozen=True):
         found = [one for one in self.thresholds if one.check == check and grade in one.grades]
         return next((one for one in reversed(found) if one.standing(day) == "in-force"), None)
 
+    def declared(self, day: Day) -> Declared:
+        """Return the registers as they stand on that day."""
+        return Declared(self.registers, day, self.present)
+
 
 def no_rules() -> SiteRules:
     """Return what holds where an institution has decided nothing."""
     return SiteRules(checklists=guides())
-
-
-def korean_day(moment: datetime) -> Day:
-    """Return the day in Korea."""
-    return moment.astimezone(KOREA).date()
 
 
 # --- Reading -----------------------------------------------------------------------------------------------
@@ -195,12 +168,15 @@ def read_rules(folder: Path = AUDIT_FOLDER) -> SiteRules:
     tailoring = reading.file("tailoring", Tailoring(format=1), _threshold_faults)
     exceptions = reading.file("exceptions", Exceptions(format=1), strangers)
     attestations = reading.file("attestations", Attestations(format=1), strangers)
-    present, broken = _evidence(folder / "evidence", attestations)
+    registers = reading.file("registers", Registers(), register_faults)
+    named = [*(each for one in attestations.attestations for each in one.evidence), *registers.papers()]
+    present, broken = _evidence(folder / "evidence", named)
     return SiteRules(
         checklists=known,
         thresholds=tailoring.thresholds,
         exceptions=exceptions.exceptions,
         attestations=attestations.attestations,
+        registers=registers,
         files=tuple(reading.files),
         present=present,
         broken=broken,
@@ -223,7 +199,7 @@ class _Reading:
             known[own.guide] = own
         return known
 
-    def file(self, name: str, otherwise: _Kind, faults: Callable[[_Kind], _Faults]) -> _Kind:
+    def file(self, name: str, otherwise: _Kind, faults: Callable[[_Kind], Faults]) -> _Kind:
         """Return what stands in ``NAME.yaml``, or ``otherwise`` where there is none. Raises ``BadInputs``."""
         path = self._folder / f"{name}.yaml"
         if not path.exists():
@@ -255,10 +231,10 @@ def _refuse_writable(path: Path) -> None:
 # --- What a type cannot say --------------------------------------------------------------------------------
 
 
-def _threshold_faults(found: Tailoring) -> _Faults:
+def _threshold_faults(found: Tailoring) -> Faults:
     for number, one in enumerate(found.thresholds):
         place = ("thresholds", number)
-        yield from _date_faults(place, one)
+        yield from date_faults(place, one)
         about = checks().checks.get(one.check)
         if about is None:
             yield (*place, "check"), text("there is no check {name}", name=one.check)
@@ -277,36 +253,27 @@ def _like(value: str, limit: str) -> bool:
     return (_FILE_MODE if _FILE_MODE.fullmatch(limit) else _NUMBER).fullmatch(value) is not None
 
 
-def _reference_faults(known: frozenset[str] | set[str], found: Exceptions | Attestations) -> _Faults:
+def _reference_faults(known: frozenset[str] | set[str], found: Exceptions | Attestations) -> Faults:
     member = "exceptions" if isinstance(found, Exceptions) else "attestations"
     entries: tuple[AcceptedFault | Attestation, ...] = getattr(found, member)
     for number, one in enumerate(entries):
-        yield from _date_faults((member, number), one)
+        yield from date_faults((member, number), one)
         for place, reference in enumerate(one.applies_to):
             if reference not in known:
                 here = (member, number, "applies_to", place)
                 yield here, text("there is no check or control {name}", name=reference)
 
 
-def _date_faults(place: Place, one: Dated) -> _Faults:
-    if one.expires < one.date:
-        yield (
-            (*place, "expires"),
-            text("it ends on {expires}, before it begins on {date}", expires=one.expires, date=one.date),
-        )
-
-
 # --- Evidence ----------------------------------------------------------------------------------------------
 
 
-def _evidence(folder: Path, found: Attestations) -> tuple[frozenset[str], frozenset[str]]:
+def _evidence(folder: Path, named: Iterable[Attached]) -> tuple[frozenset[str], frozenset[str]]:
     """Return the digests whose files are here and are what was named, and those whose files are not."""
     present, broken = set[str](), set[str]()
-    for one in found.attestations:
-        for attached in one.evidence:
-            path = folder / attached.file
-            if path.is_file():
-                (present if _digest(path) == attached.sha256 else broken).add(attached.sha256)
+    for attached in named:
+        path = folder / attached.file
+        if path.is_file():
+            (present if _digest(path) == attached.sha256 else broken).add(attached.sha256)
     return frozenset(present), frozenset(broken)
 
 

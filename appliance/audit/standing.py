@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from appliance.audit.catalogue import Words
+from appliance.audit.catalogue import Words, checks
 from appliance.audit.outcome import Accepted, Attested, Decision, Result, Tailored
+from appliance.audit.registers import REGISTERS_FILE
 from appliance.text import text
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from appliance.audit.catalogue import Check
     from appliance.audit.outcome import ControlResult, Direction
+    from appliance.audit.registers import Register
     from appliance.audit.site import AcceptedFault, Attestation, SiteRules, Threshold
     from appliance.format import Grade
     from appliance.text import Text
@@ -29,6 +31,9 @@ class Decisions:
         self._rules, self._day = rules, day
         self._exceptions = _by_reference(rules.exceptions)
         self._attestations = _by_reference(rules.attestations)
+        self.declared = rules.declared(day)
+        #: Names of the institution's registers that hold on the day.
+        self.registers: frozenset[str] = frozenset(self.declared.in_force())
 
     def limit(self, name: str, about: Check, grade: Grade) -> tuple[str, Tailored | None]:
         """Return a check's threshold at a grade, and the site's own word on it where there is one."""
@@ -60,6 +65,7 @@ class Decisions:
             *(self._threshold(one, results) for one in self._rules.thresholds),
             *(self._exception(one, results) for one in self._rules.exceptions),
             *(self._attestation(one, results) for one in self._rules.attestations),
+            *(self._register(name, one, results) for name, one in self._rules.registers.entered().items()),
         )
 
     def _accepted(self, one: AcceptedFault) -> Accepted:
@@ -144,6 +150,25 @@ class Decisions:
             standing="void" if void else one.standing(self._day),
             used_for=tuple(used),
         )
+
+    def _register(self, name: str, one: Register, results: Mapping[str, Result | ControlResult]) -> Decision:
+        standing = one.standing(self._day)
+        by_it = tuple(check for check, about in checks().checks.items() if about.register == name)
+        judged = [check for check in by_it if isinstance(met := results[check], Result) and _compared(met)]
+        return Decision(
+            kind="register",
+            applies_to=by_it,
+            by=one.approver,
+            reason=f"{REGISTERS_FILE}: {name}",
+            ticket=one.ticket,
+            expires=one.expires,
+            standing=standing,
+            used_for=tuple(judged) if standing == "in-force" else (),
+        )
+
+
+def _compared(met: Result) -> bool:
+    return met.found in {"pass", "fail"}
 
 
 def _excepted(met: Result | ControlResult | None, standing: str) -> bool:

@@ -48,6 +48,7 @@ DECISION_WORDS: dict[str, Text] = {
     "threshold": text("own threshold"),
     "exception": text("exception"),
     "attestation": text("attestation"),
+    "register": text("register"),
 }
 
 LABELS: dict[str, Text] = {
@@ -132,6 +133,8 @@ LABELS: dict[str, Text] = {
     "why": text("Why a person"),
     "ask": text("Ask"),
     "look": text("Look at"),
+    "registers": text("Registers that answer"),
+    "by_register": text("by the institution's register"),
     "clause": text("Text of the clause"),
     "uncertain": text("Uncertain in the sources"),
     "found": text("Found by the check"),
@@ -153,6 +156,8 @@ LABELS: dict[str, Text] = {
     "used_for": text("Changed"),
     "site_files": text("From these files"),
     "remedy": text("Remedy"),
+    "automatic": text("mended by appliance audit --fix"),
+    "by_hand": text("mended by a person"),
     "shown": text("shown"),
     "limits": text("What this report does not say"),
     "limit_judgement": text(
@@ -172,6 +177,10 @@ LABELS: dict[str, Text] = {
     ),
     "limit_decisions": text(
         "An exception is shown as an exception and an attestation as an answer; neither counts as passed."
+    ),
+    "limit_registers": text(
+        "Where a check goes by a register, it says that this server is as the institution entered it, and "
+        "not that what was entered is right."
     ),
     "limit_size": text(
         "What is large was hashed by the last integrity run and is compared by what the disk notes of a "

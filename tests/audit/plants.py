@@ -239,6 +239,72 @@ def users(
     )
 
 
+_APPROVED = "approver: a, ticket: t, date: 2026-01-01, expires: 2099-12-31"
+REGISTERS = "/etc/banip/audit/registers.yaml"
+EVIDENCE = "/etc/banip/audit/evidence"
+_PAPER = "{file: paper.txt, sha256: $(printf paper | sha256sum | cut -c1-64)}"
+#: Registers by name: their members, in shell; what is empty approves nothing.
+_NOTHING = {
+    "accounts": "people: []",
+    "keys": "users: []",
+    "programs": "paths: []",
+    "network": f"networks: [192.0.2.1/32], ways_in: [], ways_out: [], plan: {_PAPER}",
+    "documents": "documents: []",
+    "reviews": f"reviewers: [a], rule: {_PAPER}, reviews: []",
+    "commands": f"rule: {_PAPER}, approvals: []",
+    "emergency": f"plan: {_PAPER}, rehearsals: []",
+}
+_ANYWHERE = "[0.0.0.0/0, fc00::/7]"
+_EVERYTHING = _NOTHING | {
+    "accounts": "people: [$(getent passwd | cut -d: -f1 | xargs printf '{name: %s, holder: x, administrator: true},')]",
+    "keys": "users: [{name: kim, holder: x, grade: S, role: user}]",
+    "programs": "paths: [$(find / -xdev -type f -perm /6000 | paste -sd,)]",
+    "network": f"networks: {_ANYWHERE}, ways_in: [$(echo 22 80 123 443 514 8443 | xargs -n1 printf '{{port: %s, peers: {_ANYWHERE}}},')],"
+    f" ways_out: [$(echo 22 80 123 443 514 8443 | xargs -n1 printf '{{port: %s, peers: {_ANYWHERE}}},')], plan: {_PAPER}",
+    "documents": "documents: [{sha256: $(printf hello | sha256sum | cut -c1-64), grade: S}]",
+    "commands": f'rule: {_PAPER}, approvals: [$(python3 -c "import datetime, json;'
+    " [print('{command:', one['event'] + ', date:', str((datetime.datetime.fromisoformat(one['at'].replace('Z', '+00:00'))"
+    " + datetime.timedelta(hours=9)).date()) + ', approver: a, ticket: t},')"
+    " for one in map(json.loads, open('/var/lib/banip/state/journal'))]\")]",
+    "emergency": f"plan: {_PAPER}, rehearsals: [{{date: $(date +%F), by: a, here: false, record: {_PAPER}}}]",
+}
+_SOMETHING_HERE = (
+    f"mkdir -p {EVIDENCE} {DOCUMENTS}; printf paper > {EVIDENCE}/paper.txt;"
+    f" printf hello > {DOCUMENTS}/$(printf hello | sha256sum | cut -c1-64); printf"
+    ' \'{"document": "x", "grade": "S", "ingested_at": "2026-11-01", "name": "x", "size_bytes": 5}\' >'
+    f" {DOCUMENTS}/$(printf hello | sha256sum | cut -c1-64).json;"
+    f" echo '{_USERS.format(digest='0' * 64, grade='S', role='user', created='2026-11-01T00:00:00Z')}'"
+    f" > {API_DATA}/users.json; chown banip-api {API_DATA}/users.json; chmod 600 {API_DATA}/users.json"
+)
+
+
+#: A line more in the operation log.
+_LINE = (
+    "from pathlib import Path; from datetime import datetime, timezone; from appliance.journal import Journal;"
+    " Journal(Path('/var/lib/banip/state/journal'), lambda: datetime.now(timezone.utc)).append('{event}')"
+)
+
+
+def registers(
+    name: str,
+    entered: dict[str, str],
+    fails: str,
+    *,
+    passes: str = "",
+    first: str = "true",
+    then: str = "true",
+) -> Plant:
+    """Registers of the institution, on a server with a key of the API and a document."""
+    lines = "\n".join(f"{one}: {{{_APPROVED}, {members}}}" for one, members in entered.items())
+    return plant(
+        name,
+        f"{first}; {_SOMETHING_HERE}; cat > {REGISTERS} <<END\nformat: 1\n{lines}\nEND",
+        f"rm -r {REGISTERS} {EVIDENCE} {API_DATA}/users.json {API_DATA}/collection; {then}",
+        fails,
+        passes=passes,
+    )
+
+
 #: Tells the kernel that its clock is in step (0), or is not (STA_UNSYNC, 0x40): adjtimex(2) on x86_64.
 _ADJTIMEX = (
     "import ctypes, struct;"
@@ -714,6 +780,26 @@ PLANTS: tuple[Plant, ...] = (
         f"rm -r {API_DATA}/collection",
         "data.unchanged",
     ),
+    # --- What the institution approved
+    registers(
+        "nothing-approved",
+        _NOTHING,
+        "access.approved-keys data.approved-grades host.approved-accounts host.approved-administrators"
+        " host.approved-programs log.approved-commands log.reviewed network.approved-networks"
+        " network.approved-ways release.rehearsed",
+        first="useradd --no-create-home --home / --shell /bin/bash --groups sudo stranger;"
+        " cp -p /var/lib/banip/state/journal /root/kept-journal;"
+        f' {PYTHON} -I -c "{_LINE.format(event="fix-applied")}"',
+        then="userdel --force stranger; cp -p /root/kept-journal /var/lib/banip/state/journal",
+    ),
+    registers(
+        "everything-approved",
+        _EVERYTHING,
+        "log.reviewed",
+        passes="access.approved-keys data.approved-grades host.approved-accounts host.approved-administrators"
+        " host.approved-programs log.approved-commands network.approved-networks network.approved-ways"
+        " release.rehearsed",
+    ),
     # --- Banip's units
     plant(
         "stopped-api",
@@ -848,8 +934,8 @@ PLANTS: tuple[Plant, ...] = (
         "changed-operation-log",
         "path.write_bytes(path.read_bytes().replace(b'event', b'evend', 1))",
         "log.operations-chained",
-        hides="audit.regular backup.age device.usb-events log.no-weakened-safety release.last-operation"
-        " release.trust-unchanged",
+        hides="audit.regular backup.age device.usb-events log.approved-commands log.no-weakened-safety"
+        " release.last-operation release.rehearsed release.trust-unchanged",
     ),
     journal("weakened-safety", "journal.append('unsafe-planted')", "log.no-weakened-safety"),
     journal("replaced-trust", "journal.append('trust-replaced', former='0' * 64)", "release.trust-unchanged"),
@@ -1054,6 +1140,7 @@ PLANTS: tuple[Plant, ...] = (
 #: Why a check was not seen to pass and to fail as well on any of these servers.
 ONE_WAY: dict[str, str] = {
     "audit.chain": "only passes here, where a fix sealed two audits; tests/test_audit_chain.py forges and breaks real chains",
+    "log.reviewed": "nobody reviewed the audits of these servers; its cases are data",
     "crypto.validated-module": "a person judges it: no program can know",
     "hardware.inventory": "a person judges it: no program can know",
     "host.patch-level": "a person judges it: no program can know",

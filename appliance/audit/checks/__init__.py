@@ -7,6 +7,7 @@ only the judgement. A check touches nothing and asks facts through ``get``, so w
 from appliance.audit.checks import (
     access,
     accounts,
+    approved,
     audit,
     files,
     gateway,
@@ -27,6 +28,7 @@ __all__ = [
     "Verdict",
     "access",
     "accounts",
+    "approved",
     "audit",
     "files",
     "gateway",

@@ -65,6 +65,8 @@ SHARED_NAMES = frozenset(
         "user",
     }
 )
+#: Groups with an administrator's rights.
+POWERFUL = frozenset({"root", "wheel", "sudo", "adm", "shadow", "disk", "docker"})
 _LOCKOUT = "pam_faillock.so"
 
 
@@ -233,11 +235,10 @@ def groups_exist(facts: AuditFacts, _: Asked) -> Verdict:
 @check("host.administrators")
 def administrators(facts: AuditFacts, asked: Asked) -> Verdict:
     """Groups with an administrator's rights have few members."""
-    powerful = {"root", "wheel", "sudo", "adm", "shadow", "disk", "docker"}
     found = [
         f"{group.name}: {member}"
         for group in facts.groups.get()
-        if group.name in powerful
+        if group.name in POWERFUL
         for member in group.members
         if member != "root"
     ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from appliance.audit.facts import NotRead
+from appliance.audit.registers import Declared
 from appliance.text import Text, text
 
 if TYPE_CHECKING:
@@ -22,10 +23,14 @@ NOTHING = text("none found")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the audit asks of a check: the grade, and the threshold of that grade where the check has one."""
+    """What the audit asks of a check: the grade, the threshold of that grade where the check has one.
+
+    ``declared``: what the institution says should be here.
+    """
 
     grade: Grade
     limit: str = ""
+    declared: Declared = field(default_factory=Declared)
 
     @property
     def number(self) -> float:

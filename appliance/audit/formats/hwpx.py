@@ -27,7 +27,18 @@ from appliance.audit.formats.rows import (
     trend_rows,
     urgent_rows,
 )
-from appliance.audit.formats.voice import NOTHING, Voice, about, graded, limits, needs, share, title, warnings
+from appliance.audit.formats.voice import (
+    NOTHING,
+    Voice,
+    about,
+    graded,
+    limits,
+    needs,
+    share,
+    signed,
+    title,
+    warnings,
+)
 from appliance.text import printable
 
 if TYPE_CHECKING:
@@ -153,7 +164,7 @@ def _write(body: Body, edition: Edition, voice: Voice) -> None:
     _write_guides(body, edition, voice)
     _write_checks(body, edition, voice)
     _write_decisions(body, edition, voice)
-    _write_limits(body, voice)
+    _write_limits(body, edition, voice)
 
 
 def _write_scores(body: Body, edition: Edition, voice: Voice) -> None:
@@ -233,13 +244,15 @@ def _write_decisions(body: Body, edition: Edition, voice: Voice) -> None:
         _table(body, DECISION_COLUMNS, rows, (4, 8, 3, 4, 6, 9, 5, 8), voice)
 
 
-def _write_limits(body: Body, voice: Voice) -> None:
+def _write_limits(body: Body, edition: Edition, voice: Voice) -> None:
     _heading(body, voice.label("limits"))
     for one in limits(voice):
         body.paragraph(f"• {one}", "small")
     _heading(body, voice.label("signature"))
+    for words in signed(edition, voice):
+        body.paragraph(words, "small")
     offices = [voice.label(one) for one in ("operator", "officer", "approver")]
-    signed = [
+    empty = [
         [Cell(voice.label(one), "head", "bold"), *[Cell("", height=_SIGNED_HEIGHT)] * len(offices)]
         for one in ("name", "date", "sign")
     ]
@@ -247,7 +260,7 @@ def _write_limits(body: Body, voice: Voice) -> None:
         Cell(voice.label("opinion"), "head", "bold"),
         Cell("", columns=len(offices), height=_OPINION_HEIGHT),
     ]
-    body.table((3, 5, 5, 5), [[Cell(""), *(Cell(one) for one in offices)], *signed, opinion])
+    body.table((3, 5, 5, 5), [[Cell(""), *(Cell(one) for one in offices)], *empty, opinion])
 
 
 def _heading(body: Body, words: str) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from appliance.audit.dated import KOREA
 from appliance.audit.formats.voice import NOTHING
-from appliance.audit.site import KOREA
 from appliance.format import sha256_hex
 from appliance.text import printable
 

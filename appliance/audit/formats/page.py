@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from appliance.audit.catalogue import checks
 from appliance.audit.checklists import GUIDES
 from appliance.audit.controls import ANSWERED
+from appliance.audit.dated import KOREA, korean_day
 from appliance.audit.edition import Unavailable
 from appliance.audit.formats import summary
 from appliance.audit.outcome import STATUSES
 from appliance.audit.redact import redacted_edition
-from appliance.audit.site import KOREA, korean_day
 from appliance.audit.words import (
     ANSWER_WORDS,
     ANSWERED_WORDS,
@@ -55,6 +55,8 @@ TONES: dict[Status, str] = {
 }
 #: Of these a report says how they are mended.
 TO_MEND = frozenset({"fail", "unknown", "manual", "exception"})
+#: And of these, by whom.
+MENDABLE = frozenset({"fail", "unknown"})
 #: A digest is compared by eye, in groups.
 _GROUP = 8
 
@@ -99,6 +101,7 @@ def content(edition: Edition) -> dict[str, Any]:
         "shown_order": SHOWN_ORDER,
         "tones": TONES,
         "to_mend": TO_MEND,
+        "mendable": MENDABLE,
         "limits": [name for name in LABELS if name.startswith("limit_")],
         "language": edition.language,
     }

@@ -170,12 +170,21 @@ def _check_row(one: Result, areas: Mapping[str, str], voice: Voice) -> Row:
         "observed": voice.said(one.observed),
         "expected": voice.said(one.expected),
         "where": printable(one.where),
-        "remedy": voice.said(one.remedy) if one.status in _TO_DO else "",
+        "remedy": _remedy(one, voice),
         "owner": "",
         "due": "",
         "note": "\n".join(_check_notes(one, voice)),
     }
     return Row(one.id, one.status, cells)
+
+
+def _remedy(one: Result, voice: Voice) -> str:
+    """Return what to do about a finding, and whether `audit --fix` does it; nothing where all is right."""
+    if one.status not in _TO_DO:
+        return ""
+    by_whom = voice.label("automatic" if one.automatic else "by_hand")
+    remedy = voice.said(one.remedy)
+    return f"{remedy} ({by_whom})" if remedy and one.status in URGENT else remedy
 
 
 def _check_notes(one: Result, voice: Voice) -> Iterator[str]:
@@ -200,7 +209,7 @@ def _item_row(
     one: ControlResult, areas: Mapping[str, str], results: Mapping[str, Result], voice: Voice
 ) -> Row:
     shown = [(each, results[each.check]) for each in one.evidence if each.check in results]
-    to_do = [voice.said(found.remedy) if each.status in _TO_DO else "" for each, found in shown]
+    to_do = [_remedy(found, voice) if each.status in _TO_DO else "" for each, found in shown]
     area = areas.get(one.area, one.area)
     cells = {
         "id": one.id,
@@ -240,6 +249,8 @@ def _questions(one: ControlResult, voice: Voice) -> Iterator[str]:
         yield f"{voice.label('ask')}: {voice.said(one.open.ask)}"
     if one.open.look:
         yield f"{voice.label('look')}: {', '.join(voice.said(place) for place in one.open.look)}"
+    if one.open.registers:
+        yield f"{voice.label('registers')}: registers.yaml: {', '.join(one.open.registers)}"
 
 
 def _item_notes(one: ControlResult, checks: list[Result], voice: Voice) -> Iterator[str]:
@@ -253,6 +264,9 @@ def _item_notes(one: ControlResult, checks: list[Result], voice: Voice) -> Itera
     for check in checks:
         for words in _held(check, voice):
             yield f"{check.id}: {words}"
+    registers = dict.fromkeys(each.register for each in one.evidence if each.register)
+    if registers:
+        yield f"{voice.label('by_register')}: {', '.join(registers)}"
     directions = [each.tailored for each in one.evidence if each.tailored]
     if directions and not any(check.tailored for check in checks):
         said = ", ".join(voice.of(DIRECTION_WORDS[each]) for each in dict.fromkeys(directions))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.audit.catalogue import Words
+from appliance.audit.dated import korean_day
 from appliance.audit.outcome import ControlResult
 from appliance.audit.result import by_reference
-from appliance.audit.site import korean_day
 from appliance.text import text
 
 if TYPE_CHECKING:

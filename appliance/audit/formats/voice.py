@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from appliance.audit.dated import KOREA, korean_day
 from appliance.audit.edition import Unavailable
-from appliance.audit.site import KOREA, korean_day
 from appliance.audit.words import GRADE_WORDS, LABELS, STATUS_WORDS
 from appliance.text import printable, text
 
@@ -89,6 +89,14 @@ def about(edition: Edition, voice: Voice) -> list[tuple[str, str]]:
         (voice.label("head"), edition.head or NOTHING),
     ]
     return [(label, printable(value)) for label, value in rows]
+
+
+def signed(edition: Edition, voice: Voice) -> list[str]:
+    """Return what stands where people sign: that page alone must name the audit."""
+    wanted = ("host", "release", "taken", "grade", "number", "head")
+    labels = {voice.label(name) for name in wanted}
+    rows = [f"{label}: {value}" for label, value in about(edition, voice) if label in labels]
+    return [" · ".join([*rows[:4], graded(edition, voice)]), " · ".join(rows[4:])]
 
 
 def _no_chain(edition: Edition, voice: Voice) -> str:

@@ -24,7 +24,18 @@ from appliance.audit.formats.rows import (
     trend_rows,
     urgent_rows,
 )
-from appliance.audit.formats.voice import NOTHING, Voice, about, graded, limits, needs, title, warnings, when
+from appliance.audit.formats.voice import (
+    NOTHING,
+    Voice,
+    about,
+    graded,
+    limits,
+    needs,
+    signed,
+    title,
+    warnings,
+    when,
+)
 from appliance.audit.formats.workbook import Book
 from appliance.text import printable
 
@@ -234,6 +245,8 @@ def _write_limits(book: Book, edition: Edition, voice: Voice) -> None:
         sheet.wide(f"• {one}", columns=4)
     sheet.skip()
     sheet.cells([voice.label("signature"), "", "", ""], "heading")
+    for words in signed(edition, voice):
+        sheet.wide(words, columns=4)
     sheet.cells(["", *(voice.label(one) for one in ("operator", "officer", "approver"))], "head")
     for name, height in (("name", 24), ("date", 24), ("sign", 48)):
         sheet.cells([voice.label(name), "", "", ""], "box", height=height)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.audit.facts_product import AuditChain
+from appliance.audit.facts_product import AuditChain, AuditHead
 from appliance.audit.survey import survey
 
 if TYPE_CHECKING:
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 #: An audit has seconds: `appliance audit verify` reads every folder that is here.
 NEWEST_READ = 12
 FAULTS_NAMED = 50
+#: A review of the logs names one of these.
+RECENT_NAMED = 400
 
 
 def audit_chain(server: Server) -> AuditChain:
@@ -25,5 +27,6 @@ def audit_chain(server: Server) -> AuditChain:
         head=found.links[-1].head if found.links else "",
         key=found.key or "",
         sealed=len(found.whole),
+        recent=tuple(AuditHead(one.record.number, one.head) for one in found.links[-RECENT_NAMED:]),
         faults=tuple(faults[:FAULTS_NAMED]),
     )

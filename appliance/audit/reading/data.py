@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from appliance.audit.facts_product import ApiUser, Documents, RequestLog
+from appliance.audit.facts_product import ApiUser, Documents, GradedDocument, RequestLog
 from appliance.audit.reading.probe import FILES_MOST, Unreadable, look, output
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def documents(server: Server) -> Documents:
     """Read the record of every document, and compare the bytes with their digest while that stays short."""
     folder = server.data / "api" / "collection" / "documents"
     if not folder.is_dir():
-        return Documents(count=0, grades={})
+        return Documents(count=0, grades={}, graded=())
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     if len(paths) > FILES_MOST * 10:
         message = f"more than {FILES_MOST * 10} documents"
@@ -74,6 +74,7 @@ def documents(server: Server) -> Documents:
         grades=dict(sorted(grades.items())),
         undescribed=tuple(lacking[:NAMED_MOST]),
         changed=tuple(_changed(contents))[:NAMED_MOST],
+        graded=tuple(GradedDocument(path.name, str(one.get("grade", "?"))) for path, one in records.items()),
     )
 
 

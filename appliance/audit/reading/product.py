@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import psutil
 
-from appliance.audit.facts_product import InstalledRelease, StateJournal, Unit
+from appliance.audit.facts_product import InstalledRelease, SensitiveCommand, StateJournal, Unit
 from appliance.audit.reading.probe import Unreadable, look, look_below, output
 from appliance.audit.reading.services import shown
 from appliance.errors import BanipError
@@ -18,13 +18,14 @@ from appliance.pieces import digest_of_file
 from appliance.plan import owned_by
 from appliance.release import GOOD, installed, load
 from appliance.roots import trusted_root
-from appliance.standing import replacements
+from appliance.standing import TRUST_REPLACED, replacements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from appliance.audit.facts_host import File
     from appliance.format import Release
+    from appliance.journal import Entry
     from appliance.release import Server
     from appliance.verify import Trust, TrustedBundle
 
@@ -41,6 +42,9 @@ _INTAKES = ("adopted", "imported", "refused", "started")
 
 #: Journal events by which somebody weakened safety on purpose.
 _UNSAFE = ("unsafe", "expired-accepted", "journal-set-aside")
+#: Journal events that somebody has to approve, besides the unsafe ones, and operations that begin.
+_SENSITIVE = ("adopted", TRUST_REPLACED, "clock-set", "fix-applied", "fix-undone", "pruned")
+_SENSITIVE_OPERATIONS = frozenset({"rollback", "uninstall"})
 
 
 def current(server: Server, trust: Trust) -> TrustedBundle | BanipError:
@@ -145,7 +149,21 @@ def state(server: Server) -> StateJournal:
         intakes=tuple(entry.at for entry in entries if entry.event in _INTAKES)[-_INTAKES_MOST:],
         last_backup=max(backups, default=None),
         last_outcome=finished[-1] if finished else "",
+        sensitive=tuple(SensitiveCommand(entry.at, name) for entry in entries if (name := _sensitive(entry))),
+        returns=tuple(entry.at for entry in entries if _is_return(entry)),
     )
+
+
+def _is_return(entry: Entry) -> bool:
+    return entry.event == "finished" and entry.facts.get("outcome") == "rollback"
+
+
+def _sensitive(entry: Entry) -> str:
+    """Return what a register of approvals calls a command that somebody has to approve; else nothing."""
+    if entry.event == "started":
+        operation = str(entry.facts.get("operation", ""))
+        return operation if operation in _SENSITIVE_OPERATIONS else ""
+    return entry.event if entry.event in _SENSITIVE or entry.event.startswith(_UNSAFE) else ""
 
 
 # --- Units -------------------------------------------------------------------------------------------------

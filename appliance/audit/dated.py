@@ -1,0 +1,60 @@
+"""What holds for a time, and what proves it: the shapes that all of an institution's files share."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from msgspec import Meta
+
+from appliance.format import Sha256, Value
+from appliance.text import text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from appliance.document import Place
+    from appliance.text import Text
+
+    #: Places in a file, and what is wrong at each.
+    Faults = Iterator[tuple[Place, Text]]
+
+#: A day ends when it ends in Korea, wherever and by whatever zone the server keeps its clock.
+KOREA = timezone(timedelta(hours=9), "KST")
+Day = date
+Standing = Literal["in-force", "lapsed", "not-yet", "void"]
+EvidenceName = Annotated[str, Meta(pattern=r"^[\w][\w. ()-]{0,120}$")]
+
+
+class Dated(Value, frozen=True):
+    """What holds for a time: from ``date`` to the end of ``expires``."""
+
+    date: Day
+    expires: Day
+
+    def standing(self, day: Day) -> Standing:
+        """Say whether it holds on a day."""
+        if day > self.expires:
+            return "lapsed"
+        return "not-yet" if day < self.date else "in-force"
+
+
+class Attached(Value, frozen=True):
+    """A file by its digest: the proof of what somebody says."""
+
+    file: EvidenceName
+    sha256: Sha256
+
+
+def korean_day(moment: datetime) -> Day:
+    """Return the day in Korea."""
+    return moment.astimezone(KOREA).date()
+
+
+def date_faults(place: Place, one: Dated) -> Faults:
+    """Yield what is wrong with the days of an entry."""
+    if one.expires < one.date:
+        yield (
+            (*place, "expires"),
+            text("it ends on {expires}, before it begins on {date}", expires=one.expires, date=one.date),
+        )
