@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 import warnings
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
@@ -15,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -25,7 +27,18 @@ from cryptography.x509.oid import NameOID
 from appliance.audit.collect import Subject, collect
 from appliance.audit.facts import Fact, NotRead
 from appliance.audit.facts_network import Tls
-from appliance.audit.reading import accounts, data, drift, firewall, gateway, network, probe, services, walk
+from appliance.audit.reading import (
+    accounts,
+    data,
+    drift,
+    firewall,
+    gateway,
+    network,
+    probe,
+    remote,
+    services,
+    walk,
+)
 from appliance.audit.reading.drift import (
     HASHED_MOST_BYTES,
     Live,
@@ -216,6 +229,38 @@ def test_a_program_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_program_that_writes_for_ever_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "OUTPUT_BYTES", 1000)
     assert "more than 1000 bytes" in str(fact("x", lambda: probe.output("yes")).unread)
+
+
+def test_what_a_program_leaves_in_the_background_is_not_waited_for(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    began = time.monotonic()
+    told = probe.output("sh", "-c", f"sleep 1000 & echo $! > {left}; echo told")
+    assert (told, time.monotonic() - began < 10) == ("told\n", True)
+    with suppress(psutil.NoSuchProcess):  # or nobody has taken notice of its end yet
+        assert psutil.Process(int(left.read_text())).status() == psutil.STATUS_ZOMBIE
+    assert probe.output("sh", "-c", "echo told; setsid sleep 5 & exit 0") == "told\n", "in a group of its own"
+
+
+def test_a_program_that_closes_its_output_is_waited_for() -> None:
+    assert "ended with 7" in str(
+        fact("x", lambda: probe.output("sh", "-c", "exec >&-; sleep 0.3; exit 7")).unread
+    )
+
+
+@pytest.mark.parametrize("said", ["[]", "null", '"x"', "1", '{"Defaults": 1}', '{"User_Specs": [7]}', ""])
+def test_a_program_that_answers_as_nobody_expected_costs_one_fact(said: str) -> None:
+    found = fact("cvtsudoers", lambda: remote.parse_sudoers(said))
+    assert found.unread is not None
+    assert found.value is None
+
+
+def test_a_pipe_a_device_or_an_endless_file_has_no_lines(tmp_path: Path) -> None:
+    pipe, endless = tmp_path / "pipe", tmp_path / "endless"
+    os.mkfifo(pipe)
+    with endless.open("wb") as file:
+        file.truncate(1 << 40)
+    for path in (pipe, Path("/dev/zero"), endless):
+        assert fact("x", lambda path=path: probe.lines(path)).unread is not None
 
 
 def test_too_many_files_are_a_reason_and_no_shorter_list(tmp_path: Path) -> None:

@@ -6,15 +6,19 @@ import fcntl
 import grp
 import os
 import pwd
+import select
+import signal
 import stat
 import subprocess
-import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from zipfile import BadZipFile
 
+import msgspec
 import psutil
 
 from appliance.audit.facts import Fact
@@ -27,10 +31,22 @@ if TYPE_CHECKING:
 TIMEOUT_S = 20
 OUTPUT_BYTES = 16 * 1024 * 1024
 COMPLAINTS_BYTES = 4 * 1024 * 1024
+#: What a program left running may still write once it has ended itself.
+_LAST_WORDS_S = 1.0
+_POLL_S = 0.01
+#: No file of settings is as large; what is, nobody reads whole.
+TEXT_BYTES = 16 * 1024 * 1024
 FILES_MOST = 20_000
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
 _KINDS: dict[int, FileKind] = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
 _T = TypeVar("_T")
+
+
+#: What a reader may meet: programs and files that answer as nobody expected must cost one fact, not the audit.
+_GOES_WRONG = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, RecursionError,
+    BadZipFile, msgspec.MsgspecError, psutil.Error, BanipError,
+)  # fmt: skip
 
 
 class Unreadable(Exception):
@@ -43,7 +59,7 @@ def fact(source: str, read: Callable[[], _T]) -> Fact[_T]:
         value = read()
     except Unreadable as error:
         return Fact(source=source, unread=str(error))
-    except (OSError, ValueError, LookupError, TypeError, BadZipFile, psutil.Error, BanipError) as error:
+    except _GOES_WRONG as error:
         return Fact(source=source, unread=f"{type(error).__name__}: {error}")
     return Fact(source=source, value=value, unread=None)
 
@@ -96,6 +112,7 @@ def _ran(argv: list[str], codes: tuple[int, ...], user: int | None, timeout_s: f
             user=user,
             group=user,
             extra_groups=None if user is None else [],
+            start_new_session=True,
         ) as process:
             written = _bounded(process, TIMEOUT_S if timeout_s is None else timeout_s)
         said = os.pread(complaints, COMPLAINTS_BYTES, 0).rstrip(b"\0").decode("utf-8", "replace")
@@ -119,17 +136,36 @@ def _bounded_file() -> int:
 
 
 def _bounded(process: subprocess.Popen[bytes], timeout_s: float) -> bytes:
-    """Read a process's output up to the limit, and end what runs or writes longer."""
-    timer = threading.Timer(timeout_s, process.kill)
-    timer.start()
+    """Read a process's output up to the limit, and end what runs or writes longer, its children with it.
+
+    What it left in the background may hold its output open for ever: that is not waited for.
+    """
     try:
-        written = process.stdout.read(OUTPUT_BYTES + 1) if process.stdout else b""
-        if len(written) > OUTPUT_BYTES:
-            process.kill()
-        process.wait()
+        written = _written(process, time.monotonic() + timeout_s)
     finally:
-        timer.cancel()
+        with suppress(ProcessLookupError):  # its own session, so its own group
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     return written
+
+
+def _written(process: subprocess.Popen[bytes], until: float) -> bytes:
+    """Return what it writes until it ends, the time is over, or it is too much."""
+    stream, written = process.stdout.fileno() if process.stdout else -1, bytearray()
+    while len(written) <= OUTPUT_BYTES and time.monotonic() < until:
+        ready, _, _ = select.select([stream], [], [], min(_LAST_WORDS_S, until - time.monotonic()))
+        more = os.read(stream, 1 << 16) if ready else None
+        if more == b"" or (more is None and _has_ended(process)):
+            break
+        written += more or b""
+    while len(written) <= OUTPUT_BYTES and not _has_ended(process) and time.monotonic() < until:
+        time.sleep(_POLL_S)  # it has closed its output, and is still at work
+    return bytes(written)
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Tell whether it has ended, and leave it: while it is not reaped, nobody else gets its number."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def look(path: str | Path) -> File:
@@ -195,11 +231,27 @@ def lines(*paths: str | Path) -> tuple[Line, ...]:
 
 
 def _lines(path: Path) -> Iterable[Line]:
-    try:
-        content = path.read_text("utf-8", errors="replace")
-    except FileNotFoundError:
-        return
-    for number, line in enumerate(content.splitlines(), start=1):
+    for number, line in enumerate(plain_text(path).splitlines(), start=1):
         words = " ".join(line.split())
         if words and not words.startswith("#"):
             yield Line(str(path), number, words[:400])
+
+
+def plain_text(path: str | Path, most: int = TEXT_BYTES) -> str:
+    """Return what a plain file holds, nothing where it is absent. Raises ``Unreadable``.
+
+    A pipe or a device in its place would never end, and a sparse file can claim any size.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return ""
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            message = f"{path} is no plain file"
+            raise Unreadable(message)
+        content = file.read(most + 1)
+    if len(content) > most:
+        message = f"{path} has more than {most} bytes"
+        raise Unreadable(message)
+    return content.decode("utf-8", "replace")
