@@ -96,14 +96,27 @@ class Key(Value, frozen=True):
     bits: int
 
 
+class SshBlock(Value, frozen=True):
+    """Settings of the SSH server for some connections only: where they begin, and for whom they are."""
+
+    where: str
+    criteria: str
+    settings: dict[str, str]
+
+
 class Ssh(Value, frozen=True, omit_defaults=True):
-    """The SSH server's effective settings (``sshd -T``), lower-case names; none where it does not run."""
+    """The SSH server's effective settings (``sshd -T``), lower-case names; none where it does not run.
+
+    ``blocks``: what other settings some connections get. ``warns``: the file of the banner says something.
+    """
 
     installed: bool
     running: bool = True
     settings: dict[str, str] = msgspec.field(default_factory=dict)
     host_keys: tuple[Key, ...] = ()
     authorized: tuple[Key, ...] = ()
+    blocks: tuple[SshBlock, ...] = ()
+    warns: bool = False
 
 
 class SudoRule(Value, frozen=True):
@@ -115,12 +128,20 @@ class SudoRule(Value, frozen=True):
     authenticate: bool = True
 
 
+class SudoDefaults(Value, frozen=True):
+    """Settings of sudo for some users, hosts or commands only, and for whom they are."""
+
+    bound: str
+    settings: dict[str, str]
+
+
 class Sudo(Value, frozen=True):
     """What sudo allows, in the words of ``cvtsudoers``; settings that are switched off are "false"."""
 
     installed: bool
     rules: tuple[SudoRule, ...] = ()
     settings: dict[str, str] = msgspec.field(default_factory=dict)
+    defaults: tuple[SudoDefaults, ...] = ()
 
 
 class Terminal(Value, frozen=True):

@@ -147,6 +147,7 @@ class Documents(Value, frozen=True):
     grades: dict[str, int]
     undescribed: tuple[str, ...] = ()  # without a record, or with one that does not say grade, digest, time
     changed: tuple[str, ...] = ()  # whose bytes are not those that were taken in
+    unhashed: int = 0  # whose bytes nobody compared: there were too many
 
 
 class RequestLog(Value, frozen=True):

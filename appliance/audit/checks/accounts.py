@@ -65,6 +65,10 @@ SHARED_NAMES = frozenset(
         "user",
     }
 )
+#: Groups whose members are root, or one step from it.
+POWERFUL = frozenset(
+    {"root", "wheel", "sudo", "admin", "adm", "shadow", "disk", "docker", "lxd", "incus-admin", "libvirt"}
+)
 _LOCKOUT = "pam_faillock.so"
 
 
@@ -196,7 +200,8 @@ def password_hash(facts: AuditFacts, _: Asked) -> Verdict:
     """Stored passwords, and those that will be stored, are hashed with SHA-2 or better."""
     accounts = facts.accounts.get()
     kinds = {account.name: account.hash_kind for account in accounts}
-    weak = [f"{name}: {kind}" for name, kind in kinds.items() if kind in {"des", "md5"}]
+    known = STRONG_HASHES | {"locked", "empty", "unshadowed"}  # the last two have a check of their own
+    weak = [f"{name}: {kind}" for name, kind in kinds.items() if kind not in known]
     line = setting(facts.login.get(), "ENCRYPT_METHOD")
     method = line.text.split()[1] if line else "DES"
     if method.lower() not in STRONG_HASHES:
@@ -233,16 +238,17 @@ def groups_exist(facts: AuditFacts, _: Asked) -> Verdict:
 @check("host.administrators")
 def administrators(facts: AuditFacts, asked: Asked) -> Verdict:
     """Groups with an administrator's rights have few members."""
-    powerful = {"root", "wheel", "sudo", "adm", "shadow", "disk", "docker"}
-    found = [
-        f"{group.name}: {member}"
-        for group in facts.groups.get()
-        if group.name in powerful
-        for member in group.members
-        if member != "root"
-    ]
+    groups = {group.gid: group.name for group in facts.groups.get() if group.name in POWERFUL}
+    members = {
+        (one.name, member) for one in facts.groups.get() if one.name in POWERFUL for member in one.members
+    }
+    people = [one for one in facts.accounts.get() if one.login_shell not in NO_LOGIN]
+    members |= {(groups[one.gid], one.name) for one in people if one.gid in groups}
+    found = [f"{group}: {member}" for group, member in sorted(members) if member != "root"]
     return verdict(
-        listed(found) if found else text("none found"), "/etc/group", holds=len(found) <= asked.number
+        listed(found) if found else text("none found"),
+        "/etc/group, /etc/passwd",
+        holds=len(found) <= asked.number,
     )
 
 

@@ -13,10 +13,12 @@ from appliance.audit.facts_host import Account, Failures, File, Group, Line, Log
 from appliance.audit.reading.probe import Unreadable, lines, look, output, output_as_nobody, program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection
 
-NO_LOGIN = frozenset({"/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false", "/bin/sync", ""})
+NO_LOGIN = frozenset({"/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false", "/bin/sync"})
 FAILURES_DAYS = 7
+#: Stands for every name that was typed and is nobody's.
+NO_ACCOUNT = "?"
 _HASHES = {
     "y": "yescrypt", "gy": "gost-yescrypt", "7": "scrypt", "6": "sha512", "5": "sha256",
     "2a": "bcrypt", "2b": "bcrypt", "2y": "bcrypt", "1": "md5",
@@ -26,7 +28,9 @@ _SHADOW_FIELDS, _LASTLOG_TIME_WORDS = 9, 6
 
 def accounts() -> tuple[Account, ...]:
     """Ask the name service for accounts, and for what kind of password each has; hashes stay behind."""
-    shadows = {row[0]: row for row in _rows("shadow")}
+    shadows: dict[str, list[str]] = {}
+    for row in _rows("shadow"):
+        shadows.setdefault(row[0], row)  # of two lines the first one counts
     return tuple(_account(row, shadows.get(row[0], [])) for row in _rows("passwd"))
 
 
@@ -61,17 +65,23 @@ def hash_kind(field: str) -> str:
 
 
 def _outside_shadow(field: str) -> str:
+    if not field:
+        return "empty"
     return "locked" if field in {"*", "!"} else "unshadowed"
 
 
 def groups() -> tuple[Group, ...]:
     """Ask the name service for groups."""
-    return tuple(Group(row[0], int(row[2]), tuple(filter(None, row[3].split(",")))) for row in _rows("group"))
+    rows = _rows("group")
+    return tuple(Group(row[0], int(row[2]), tuple(filter(None, row[3].split(",")))) for row in rows)
 
 
-def _rows(database: str) -> Iterator[list[str]]:
-    for line in output("getent", database).splitlines():
-        yield line.split(":")
+def _rows(database: str) -> list[list[str]]:
+    rows = [line.split(":") for line in output("getent", database).splitlines()]
+    if not any(row[0] == "root" for row in rows):
+        message = f"getent {database} tells of no root: {len(rows)} lines"
+        raise Unreadable(message)
+    return rows
 
 
 # --- Logins ------------------------------------------------------------------------------------------------
@@ -98,15 +108,17 @@ def failures() -> Failures:
         message = "/var/log/btmp is absent: logins that fail are not recorded"
         raise Unreadable(message)
     told = output("lastb", "-w", "--time-format", "iso", "--since", f"-{FAILURES_DAYS}days")
-    return Failures(days=FAILURES_DAYS, counts=parse_lastb(told))
+    return Failures(days=FAILURES_DAYS, counts=parse_lastb(told, {row[0] for row in _rows("passwd")}))
 
 
-def parse_lastb(told: str) -> dict[str, int]:
-    """Return how often each account failed; the last line tells since when the record is kept."""
-    names = (line.split()[0] for line in told.splitlines() if line.split() and not line[:1].isspace())
-    counts = Counter(names)
-    counts.pop("btmp", None)
-    return dict(sorted(counts.items()))
+def parse_lastb(told: str, known: Collection[str]) -> dict[str, int]:
+    """Return how often each account failed; the last line tells since when the record is kept.
+
+    What is no account's name is counted as one: people type their password where the name is asked for.
+    """
+    rows = [line for line in told.splitlines() if line.split() and not line[:1].isspace()]
+    names = [row.split()[0] for row in rows if not re.match(r"btmp begins ", row)]
+    return dict(sorted(Counter(name if name in known else NO_ACCOUNT for name in names).items()))
 
 
 # --- Rules of a login --------------------------------------------------------------------------------------

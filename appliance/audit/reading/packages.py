@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.audit.facts_host import PackageFiles, PackageSource, PackageTrust, Programs, Scanner
-from appliance.audit.reading.probe import Unreadable, lines, output, program, ran
+from appliance.audit.reading.probe import (
+    Unreadable,
+    lines,
+    output,
+    plain_text,
+    program,
+    ran,
+    without_secrets,
+)
 from appliance.audit.reading.services import active_among
 
 if TYPE_CHECKING:
@@ -132,7 +140,7 @@ def parse_apt(told: str) -> dict[str, str]:
 def _sources(files: Iterable[Path]) -> Iterator[PackageSource]:
     for path in files:
         if path.suffix == ".sources":
-            yield from parse_deb822(path.read_text("utf-8", errors="replace"))
+            yield from parse_deb822(plain_text(path))
         elif path.suffix == ".list":
             yield from (one for line in lines(path) for one in parse_source_line(line.text))
 
@@ -141,7 +149,7 @@ def parse_source_line(line: str) -> Iterator[PackageSource]:
     """Yield what a line of sources.list(5) names: deb [options] uri suite components."""
     found = re.fullmatch(r"deb(?:-src)?\s+(?:\[([^\]]*)\]\s+)?(\S+).*", line.partition("#")[0].strip())
     if found:
-        yield PackageSource(found[2], "trusted=yes" in shlex.split((found[1] or "").lower()))
+        yield PackageSource(without_secrets(found[2]), "trusted=yes" in shlex.split((found[1] or "").lower()))
 
 
 def parse_deb822(content: str) -> Iterator[PackageSource]:
@@ -151,7 +159,7 @@ def parse_deb822(content: str) -> Iterator[PackageSource]:
         given = {name.strip().lower(): value.strip() for name, _, value in (x.partition(":") for x in plain)}
         if given.get("enabled", "yes").lower() != "no":
             for uri in given.get("uris", "").split():
-                yield PackageSource(uri, given.get("trusted", "no").lower() == "yes")
+                yield PackageSource(without_secrets(uri), given.get("trusted", "no").lower() == "yes")
 
 
 # --- Programs that nobody brought --------------------------------------------------------------------------

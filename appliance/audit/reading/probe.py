@@ -6,6 +6,7 @@ import fcntl
 import grp
 import os
 import pwd
+import re
 import select
 import signal
 import stat
@@ -39,10 +40,16 @@ TEXT_BYTES = 16 * 1024 * 1024
 FILES_MOST = 20_000
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
 _KINDS: dict[int, FileKind] = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
+#: A value behind a name that says what it is (``bindpw=``, ``http://user:word@host``, a header for nginx).
+_SECRETS = re.compile(
+    r"(?i)(\b[\w-]*(?:passw(?:or)?d|bindpw|passphrase|secret|token|api[-_]?key|private[-_]?key)[\"']?\s?[=:]\s?"
+    r"|\b(?:proxy-)?authorization\b[\"']?\s+|\bx-api-key\b[\"']?\s+|\bBearer\s+|://(?=[^/\s@]*@))"
+    r"(?:\"[^\"]*\"|'[^']*'|(?<=://)[^/\s@]*(?=@)|[^\s;,]+)"
+)
 _T = TypeVar("_T")
 
 
-#: What a reader may meet: programs and files that answer as nobody expected must cost one fact, not the audit.
+#: What a reader may meet: a program or file that answers as nobody expected costs one fact, not the audit.
 _GOES_WRONG = (
     OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, RecursionError,
     BadZipFile, msgspec.MsgspecError, psutil.Error, BanipError,
@@ -58,9 +65,9 @@ def fact(source: str, read: Callable[[], _T]) -> Fact[_T]:
     try:
         value = read()
     except Unreadable as error:
-        return Fact(source=source, unread=str(error))
+        return Fact(source=source, unread=without_secrets(str(error)))
     except _GOES_WRONG as error:
-        return Fact(source=source, unread=f"{type(error).__name__}: {error}")
+        return Fact(source=source, unread=without_secrets(f"{type(error).__name__}: {error}"))
     return Fact(source=source, value=value, unread=None)
 
 
@@ -234,24 +241,35 @@ def _lines(path: Path) -> Iterable[Line]:
     for number, line in enumerate(plain_text(path).splitlines(), start=1):
         words = " ".join(line.split())
         if words and not words.startswith("#"):
-            yield Line(str(path), number, words[:400])
+            yield Line(str(path), number, without_secrets(words)[:400])
+
+
+def without_secrets(words: str) -> str:
+    """Return words of a configuration without the values of what is called a secret in them."""
+    return _SECRETS.sub(lambda found: f"{found[1]}***", words)
 
 
 def plain_text(path: str | Path, most: int = TEXT_BYTES) -> str:
-    """Return what a plain file holds, nothing where it is absent. Raises ``Unreadable``.
+    """Return what a plain file of text holds, nothing where it is absent. Raises ``Unreadable``."""
+    try:
+        return plain_content(path, most).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+
+
+def plain_content(path: str | Path, most: int, flags: int = 0) -> bytes:
+    """Return what a plain file holds. Raises ``Unreadable``, ``OSError``.
 
     A pipe or a device in its place would never end, and a sparse file can claim any size.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return ""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
             message = f"{path} is no plain file"
             raise Unreadable(message)
-        content = file.read(most + 1)
-    if len(content) > most:
+        content = b"" if about.st_size > most else file.read(most + 1)
+    if max(about.st_size, len(content)) > most:
         message = f"{path} has more than {most} bytes"
         raise Unreadable(message)
-    return content.decode("utf-8", "replace")
+    return content

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.audit.facts_host import Service
-from appliance.audit.reading.probe import lines, output, ran
+from appliance.audit.reading.probe import Unreadable, lines, output, ran
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +24,9 @@ def services() -> tuple[Service, ...]:
     listed = output("systemctl", "list-unit-files", *form, timeout_s=LISTING_TIMEOUT_S)
     rows = (line.split() for line in listed.splitlines())
     enabled = {row[0]: row[1] for row in rows if len(row) > 1}
+    if not active or not enabled:  # there is no system without any: nothing was told
+        message = f"systemctl tells of {len(active)} units and {len(enabled)} unit files"
+        raise Unreadable(message)
     return tuple(
         Service(name, active.get(name, "inactive"), enabled.get(name, "-"))
         for name in sorted(active.keys() | enabled.keys())
