@@ -50,7 +50,8 @@ def login(name: str, value: object) -> Facts:
 
 
 def lock(words: str) -> Facts:
-    return {"pam": [line(f"auth requisite pam_faillock.so preauth {words}")], "faillock": []}
+    rules = ("requisite pam_faillock.so preauth", "[default=die] pam_faillock.so authfail")
+    return {"pam": [line(f"auth {rule} {words}") for rule in rules], "faillock": []}
 
 
 def quality(words: str) -> Facts:

@@ -317,8 +317,13 @@ def test_of_a_hash_only_its_kind_is_kept(field: str, kind: str) -> None:
 
 
 def test_the_last_assignment_of_systemd_counts() -> None:
-    content = "# a file\n[Journal]\n#Storage=auto\nStorage=auto\n\n# its drop-in\nStorage=persistent\n"
-    assert services.settings(content) == {"Storage": "persistent"}
+    content = (
+        "# /etc/a\n[Journal]\n#Storage=none\nStorage=auto\n\n# /etc/b\n[Journal]\n Storage = persistent\n"
+    )
+    assert services.settings(content, "Journal") == {"Storage": "persistent"}
+    assert services.settings(content, "Login") == {}
+    unheaded = f"{content}\n# /etc/c\nStorage=none\n[Other]\nStorage=volatile\n"
+    assert services.settings(unheaded, "Journal") == {"Storage": "persistent"}, "systemd passes over these"
 
 
 def test_the_firewalls_chains_and_refused_attempts_are_read_from_nfts_own_words() -> None:

@@ -13,13 +13,18 @@ FileKind = Literal["file", "folder", "link", "other", "absent"]
 
 
 class File(Value, frozen=True, omit_defaults=True):
-    """A path as lstat sees it; ``mode`` are permission bits as octal digits ("0640")."""
+    """A path as lstat sees it; ``mode`` are permission bits as octal digits ("0640").
+
+    ``to_mode``, ``to_owner``: of a link, of the file or folder that it leads to.
+    """
 
     path: str
     kind: FileKind = "file"
     mode: str = "0000"
     owner: str = ""
     group: str = ""
+    to_mode: str = ""
+    to_owner: str = ""
 
     @property
     def bits(self) -> int:
@@ -317,6 +322,7 @@ class Finds(Value, frozen=True, omit_defaults=True):
     unowned: tuple[str, ...] = ()
     privileged: tuple[str, ...] = ()  # set-user-id and set-group-id, executable
     unpackaged: tuple[str, ...] = ()  # those of them that no package brought
+    empowered: tuple[str, ...] = ()  # programs with capabilities that make root of anybody
     trust_files: tuple[str, ...] = ()  # .rhosts, hosts.equiv
     hidden: tuple[str, ...] = ()  # hidden where nothing has to hide
     open_keys: tuple[str, ...] = ()  # private keys that others than their owner may read

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from appliance.audit.checks.accounts import FIRST_PERSON, LAST_PERSON, NO_LOGIN
 from appliance.audit.checks.logins import WEAK_SSH
-from appliance.audit.checks.network import TUNNELS, WANTED_SETTINGS
+from appliance.audit.checks.network import TUNNELS, wanted_settings
 from appliance.audit.checks.system import WANTED_PROTECTION
 from appliance.remedies import FileWritten
 from appliance.text import text
@@ -30,6 +30,7 @@ BANNER = """\
 모든 접속과 사용은 기록되며, 허가 없는 사용은 법에 따라 처벌될 수 있습니다.
 Authorised users only. All access and use is recorded; use without permission may be prosecuted.
 """
+_DOTS_MOST = 4
 #: Of several good values the one that a running system bears best, and that can be taken back.
 _CHOSEN = {
     "kernel.unprivileged_bpf_disabled": "2",
@@ -163,7 +164,7 @@ def own_kernel(facts: AuditFacts) -> Text | None:
 def a_switch_is_proved(facts: AuditFacts) -> Text | None:
     """Something is wrong that may be set: not only what could cut this host off."""
     now, open_ = facts.kernel.get(), not_proved(facts)
-    wrong = {name for name, good in WANTED_SETTINGS.items() if name in now and now[name] not in good}
+    wrong = {name for name, good in wanted_settings(now).items() if name in now and now[name] not in good}
     if wrong - open_:
         return None
     return text(
@@ -243,7 +244,10 @@ def kernel_protection(facts: AuditFacts) -> tuple[Operation, ...]:
 
 def kernel_network(facts: AuditFacts) -> tuple[Operation, ...]:
     """Return the switches of the network; those that could cut off only where that is ruled out."""
-    return _switches("kernel-network", WANTED_SETTINGS, facts.kernel.get(), not_proved(facts))
+    now = facts.kernel.get()
+    # In sysctl.d a name with a dot of its own, a VLAN's, would be another name.
+    wanted = {name: good for name, good in wanted_settings(now).items() if name.count(".") <= _DOTS_MOST}
+    return _switches("kernel-network", wanted, now, not_proved(facts))
 
 
 def not_proved(facts: AuditFacts) -> frozenset[str]:
@@ -259,6 +263,7 @@ def not_proved(facts: AuditFacts) -> frozenset[str]:
         found |= {"net.ipv4.ip_forward"}
     if any(":" in address for one in others for address in one.addresses):
         found |= {"net.ipv6.conf.all.forwarding", "net.ipv6.conf.all.accept_ra"}
+        found |= {name for name in facts.kernel.get() if name.endswith(".accept_ra")}
     return frozenset(found)
 
 

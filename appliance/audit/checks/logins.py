@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from appliance.audit.checks.pam import in_use
 from appliance.audit.checks.verdict import (
     Asked,
     Verdict,
@@ -266,9 +267,11 @@ def serial_consoles(facts: AuditFacts, _: Asked) -> Verdict:
 @check("host.session-ends")
 def session_ends(facts: AuditFacts, _: Asked) -> Verdict:
     """When somebody logs out, what they left running ends as well."""
-    value = facts.session.get().get("KillUserProcesses", "no")
-    words = text("{names}", names=f"KillUserProcesses={value}")
-    return verdict(words, facts.session.source, holds=value in {"yes", "true", "1", "on"})
+    given = facts.session.get()
+    value, only = given.get("KillUserProcesses", "no"), given.get("KillOnlyUsers", "")
+    shown = [f"KillUserProcesses={value}", *([f"KillOnlyUsers={only}"] if only else [])]
+    holds = value.lower() in {"yes", "true", "1", "on"} and not only
+    return verdict(listed(shown), facts.session.source, holds=holds)
 
 
 @check("host.last-login-shown")
@@ -287,7 +290,8 @@ def last_login_shown(facts: AuditFacts, _: Asked) -> Verdict:
 @check("host.failed-logins-shown")
 def failed_logins_shown(facts: AuditFacts, _: Asked) -> Verdict:
     """Whoever logs in sees how often somebody failed to."""
-    rules = [line for line in facts.pam.get() if "pam_lastlog" in line.text and "showfailed" in line.text]
+    rules = [line for line in in_use(facts.pam.get(), "session") if "pam_lastlog" in line.text]
+    rules = [line for line in rules if "showfailed" in line.text]
     if not rules:
         return failed(text("no rule of PAM asks {name}", name="pam_lastlog showfailed"), facts.pam.source)
     return passed(text("{names}", names=rules[0].text), at(rules[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING
 
 from appliance.audit.checks.servers import running
@@ -19,6 +20,8 @@ from appliance.audit.checks.verdict import (
 from appliance.text import text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from appliance.audit.facts import AuditFacts
     from appliance.audit.facts_network import Chain, Connection, Listener, Opening
 
@@ -38,6 +41,9 @@ WANTED_SETTINGS = {
     "net.ipv6.conf.all.accept_source_route": {"0"},
     "net.ipv6.conf.all.forwarding": {"0"},
 }
+_OF_AN_INTERFACE = re.compile(
+    r"net\.ipv[46]\.conf\.(?!all\.|default\.|lo\.).+\.(?:accept_redirects|send_redirects|accept_ra)"
+)
 #: Kinds of interfaces that carry traffic of one network inside another.
 TUNNELS = frozenset(
     {
@@ -136,14 +142,20 @@ def egress_attempts(facts: AuditFacts, _: Asked) -> Verdict:
     return unless(found, facts.firewall.source)
 
 
+def wanted_settings(settings: Iterable[str]) -> dict[str, set[str]]:
+    """Return what each switch may be, those of the interfaces among these with it."""
+    return WANTED_SETTINGS | {name: {"0"} for name in settings if _OF_AN_INTERFACE.fullmatch(name)}
+
+
 @check("network.kernel-settings")
 def kernel_settings(facts: AuditFacts, _: Asked) -> Verdict:
     """The kernel neither forwards nor follows what others tell it about routes."""
     settings = facts.kernel.get()
+    wanted = wanted_settings(settings)
     found = [
         f"{name} = {settings[name]}"
-        for name, wanted in WANTED_SETTINGS.items()
-        if name in settings and settings[name] not in wanted
+        for name in wanted
+        if name in settings and settings[name] not in wanted[name]
     ]
     return unless(found, facts.kernel.source, text("{count} looked at, none found", count=len(settings)))
 

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 NO_LOGIN = frozenset({"/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false", "/bin/sync"})
+_START_UP_FILES = (
+    ".profile", ".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".cshrc", ".login", ".kshrc",
+    ".zshenv", ".zprofile", ".zshrc", ".rhosts", ".shosts", ".pam_environment", ".ssh",
+    ".ssh/authorized_keys", ".ssh/authorized_keys2", ".ssh/rc", ".ssh/environment",
+)  # fmt: skip
 FAILURES_DAYS = 7
 #: Stands for every name that was typed and is nobody's.
 NO_ACCOUNT = "?"
@@ -165,6 +170,5 @@ def homes() -> tuple[File, ...]:
     found = []
     for account in accounts():
         if account.login_shell not in NO_LOGIN:
-            names = ("", ".profile", ".bashrc", ".bash_profile", ".rhosts", ".ssh/authorized_keys")
-            found += [look(os.path.normpath(Path(account.home, name))) for name in names]
+            found += [look(os.path.normpath(Path(account.home, name))) for name in ("", *_START_UP_FILES)]
     return tuple(found)

@@ -25,7 +25,9 @@ _PERIOD_DAYS = {"hourly": 0, "daily": 1, "weekly": 7, "monthly": 30, "yearly": 3
 def logs() -> Logs:
     """Ask systemd for the journal's configuration with all its drop-ins, and look where it lies."""
     return Logs(
-        settings=settings(output("systemd-analyze", "cat-config", "systemd/journald.conf", "--no-pager")),
+        settings=settings(
+            output("systemd-analyze", "cat-config", "systemd/journald.conf", "--no-pager"), "Journal"
+        ),
         persistent=Path("/var/log/journal").is_dir(),
         disk_usage=output("journalctl", "--disk-usage").strip(),
         other=active_among(LOG_SERVICES),

@@ -219,8 +219,15 @@ def known_to_dpkg(paths: list[str]) -> set[str]:
     known: set[str] = set()
     for first in range(0, len(paths), _QUESTIONS_AT_ONCE):
         told = ran("dpkg-query", "--search", *paths[first : first + _QUESTIONS_AT_ONCE], codes=(0, 1)).out
-        known |= {line.rpartition(": ")[2] for line in told.splitlines()}
+        known |= _known(told)
     return known
+
+
+def _known(told: str) -> set[str]:
+    """Return the paths that packages brought; what somebody here diverted is theirs no more."""
+    rows = [line.rpartition(": ")[::2] for line in told.splitlines()]
+    diverted = {path for name, path in rows if name == "local diversion from"}
+    return {path for _, path in rows} - diverted
 
 
 # --- Scanners ----------------------------------------------------------------------------------------------

@@ -176,18 +176,32 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
 
 
 def look(path: str | Path) -> File:
-    """Return the path as lstat sees it; a path that is not there is a fact, too."""
+    """Return the path as lstat sees it; a path that is not there is a fact, too.
+
+    A link says nothing by its own mode: told is as well whose the file or folder is that it leads to.
+    """
     try:
         found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return File(path=str(path), kind="absent")
+    target = _target(path) if stat.S_ISLNK(found.st_mode) else None
     return File(
         path=str(path),
         kind=_KINDS.get(stat.S_IFMT(found.st_mode), "other"),
         mode=f"{stat.S_IMODE(found.st_mode):04o}",
         owner=user_name(found.st_uid),
         group=group_name(found.st_gid),
+        to_mode=f"{stat.S_IMODE(target.st_mode):04o}" if target else "",
+        to_owner=user_name(target.st_uid) if target else "",
     )
+
+
+def _target(path: str | Path) -> os.stat_result | None:
+    try:
+        found = Path(path).stat()
+    except OSError:  # it leads nowhere, or in a circle
+        return None
+    return found if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode) else None
 
 
 @cache

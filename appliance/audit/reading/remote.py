@@ -58,7 +58,7 @@ def _told(*options: str) -> dict[str, str]:
 
 
 def _as_started(options: tuple[str, ...]) -> SshBlock:
-    """Ask for the settings of a server that was started with options. Raises ``Unreadable`` for its own file."""
+    """Ask for the settings of a server that has options. Raises ``Unreadable`` for a file of its own."""
     if any(one.startswith("-f") for one in options):
         message = f"an SSH server at work goes by another file: {' '.join(options)}"
         raise Unreadable(message)
@@ -181,4 +181,4 @@ def terminals() -> tuple[Terminal, ...]:
 
 def session() -> dict[str, str]:
     """Ask for the session manager's configuration with all its drop-ins."""
-    return settings(output("systemd-analyze", "cat-config", "systemd/logind.conf", "--no-pager"))
+    return settings(output("systemd-analyze", "cat-config", "systemd/logind.conf", "--no-pager"), "Login")
