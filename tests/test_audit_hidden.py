@@ -127,6 +127,17 @@ def test_what_sudo_gives_to_some_only_counts_and_is_not_covered_by_what_comes_la
     assert judged(check, sudo=told_by_cvtsudoers({**root, "Options": [option]})).status == "pass"
 
 
+def test_words_after_a_command_of_sudo_are_no_fact() -> None:
+    given = {
+        "User_List": [{"username": "kim"}],
+        "Cmnd_Specs": [{"Commands": [{"command": "/bin/mysql -pHunter2"}]}],
+    }
+    bound = {"Binding": [{"command": "/bin/mysql -pHunter2"}], "Options": [{"noexec": True}]}
+    told = msgspec.json.encode({"Defaults": [bound], "User_Specs": [given]}).decode()
+    found = remote.parse_sudoers(told)
+    assert (found.rules[0].commands, found.defaults[0].bound) == (("/bin/mysql ...",), "/bin/mysql ...")
+
+
 def test_a_group_that_sudo_asks_for_no_password_is_seen() -> None:
     found = judged("host.sudo-rules", sudo=told_by_cvtsudoers({"Options": [{"exempt_group": "users"}]}))
     assert (found.status, found.observed.en) == ("fail", "Defaults exempt_group=users")

@@ -392,6 +392,7 @@ def test_a_rule_that_lets_everybody_in_opens_everything() -> None:
 def test_of_an_environment_only_the_names_of_secrets_are_kept() -> None:
     told = 'HOME=/x HF_TOKEN=abc "DB_PASSWORD=a b" TOKENIZERS_PARALLELISM=false API_KEY=1 KEYBOARD=kr'
     assert product.secret_names(told) == ("HF_TOKEN", "DB_PASSWORD", "API_KEY")
+    assert product.secret_names("DB=postgres://u:word@h/x AT=http://u@h ON=http://h:80/x@y") == ("DB",)
 
 
 def test_of_requests_only_what_all_lines_tell_is_kept_and_never_what_was_asked() -> None:

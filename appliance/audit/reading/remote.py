@@ -146,13 +146,14 @@ def _rule(spec: dict[str, Any], command: dict[str, Any]) -> SudoRule:
 
 
 def _names(members: Any) -> tuple[str, ...]:  # noqa: ANN401 - cvtsudoers' own shapes
-    """Spell members as sudoers does: %group, !negated."""
+    """Spell members as sudoers does: %group, !negated; of a command its program alone: words may be secret."""
     found = []
     for member in members:
         for kind, value in member.items():
             if kind != "negated":
                 prefix = ("!" if member.get("negated") else "") + ("%" if kind == "usergroup" else "")
-                found.append(f"{prefix}{value}")
+                program_of, _, words = str(value).partition(" ") if kind == "command" else (value, "", "")
+                found.append(f"{prefix}{program_of}{' ...' if words else ''}")
     return tuple(found)
 
 
