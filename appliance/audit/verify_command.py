@@ -119,6 +119,7 @@ def _verify_chain(session: Session, expected: str | None) -> None:
     for older in found.older:
         words = text("{path} is from before there was a chain: nothing is sealed in it", path=older)
         session.say(Event("older", words))
+    _tell_clock(session, found.links)
     problems = (*found.problems, *([found.mute] if found.mute else []))
     for problem in problems:
         words = text("{where}: {said}", where=problem.where, said=problem.said)
@@ -140,6 +141,18 @@ def _verify_chain(session: Session, expected: str | None) -> None:
         key=last.record.key,
     )
     session.result(words, _facts(found.links, found.key))
+
+
+def _tell_clock(session: Session, links: Sequence[Link]) -> None:
+    """Say where the clock went back between two audits: their order is the chain's all the same."""
+    for before, link in pairwise(links):
+        if link.record.taken < before.record.taken:
+            words = text(
+                "by the clock, record {number} was taken before record {past}",
+                number=link.record.number,
+                past=before.record.number,
+            )
+            session.say(Event("clock", words, {"number": link.record.number}))
 
 
 def _require_key(found: Survey, expected: str | None) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import stat
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,7 +26,6 @@ RECORD_MOST_BYTES = 1 << 20
 LINES_MOST = 500
 NAMED_MOST = 50
 _WANTED = ("document", "grade", "ingested_at", "name", "size_bytes")
-_AUDIT_FOLDER = re.compile(r"(\d{8})T(\d{6})Z?")
 
 
 def data_files(server: Server) -> tuple[File, ...]:
@@ -135,15 +133,4 @@ def parse_requests(told: str) -> RequestLog:
         lines=len(lines),
         members=tuple(sorted(common)),
         newest=datetime.fromisoformat(lines[-1]["time"]) if lines and "time" in lines[-1] else None,
-    )
-
-
-def earlier_audits(folder: Path) -> tuple[datetime, ...]:
-    """Return when earlier audits were, as their folders are named."""
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    found = (_AUDIT_FOLDER.match(name) for name in names)
-    return tuple(
-        datetime.strptime(one[1] + one[2], "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
-        for one in found
-        if one
     )

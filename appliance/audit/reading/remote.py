@@ -146,7 +146,7 @@ def _rule(spec: dict[str, Any], command: dict[str, Any]) -> SudoRule:
 
 
 def _names(members: Any) -> tuple[str, ...]:  # noqa: ANN401 - cvtsudoers' own shapes
-    """Spell members as sudoers does: %group, !negated; of a command its program alone: words may be secret."""
+    """Spell members as sudoers does: %group, !negated; of a command its program: words may be secret."""
     found = []
     for member in members:
         for kind, value in member.items():
