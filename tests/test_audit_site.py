@@ -514,6 +514,26 @@ def test_a_file_that_nobody_would_read_is_refused(site: Site, name: str) -> None
     read_rules(site.folder)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"approver": " "}, {"reason": "\u3000"}, {"ticket": "\t"}, {"expires": "9999-12-31"}]
+)
+def test_a_decision_of_nobody_or_for_ever_is_refused(site: Site, changes: dict[str, str]) -> None:
+    site.write("exceptions", accepted("host.session-timeout", **changes))
+    with pytest.raises(BadInputs) as caught:
+        read_rules(site.folder)
+    assert f"exceptions[0].{next(iter(changes))}" in str(caught.value.lines("en"))
+    site.write("exceptions", accepted("host.session-timeout", expires="2031-01-01"))
+    read_rules(site.folder)
+
+
+def test_evidence_that_is_no_file_is_not_the_one_that_was_named(site: Site) -> None:
+    digest = "3f0a377ba0a4a460ecb616f6507ce0d8cfa3e704025d4fda3ed0c5ca05468728"
+    (site.folder / "evidence").mkdir()
+    (site.folder / "evidence" / "x.pdf").symlink_to("/dev/zero")
+    site.write("attestations", attested("kisa/U-64", evidence=[{"file": "x.pdf", "sha256": digest}]))
+    assert read_rules(site.folder).broken == {digest}
+
+
 def test_a_link_to_nothing_a_pipe_and_an_endless_file_are_refused(site: Site) -> None:
     path = site.folder / "tailoring.yaml"
     path.symlink_to(site.folder / "gone")

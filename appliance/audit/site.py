@@ -55,6 +55,8 @@ References = Annotated[tuple[Reference, ...], Meta(min_length=1)]
 _FILE_MODE = re.compile(r"0[0-7]{2,4}")
 _EXTENDS = re.compile(rb"^extends:", re.MULTILINE)
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,3})?")
+#: No decision holds longer without somebody who decides it anew.
+YEARS_MOST = 5
 NAMES = ("tailoring.yaml", "exceptions.yaml", "attestations.yaml")
 EVIDENCE_MOST_BYTES = 64 * 1024 * 1024
 
@@ -322,6 +324,12 @@ def _date_faults(place: Place, one: Dated) -> _Faults:
             (*place, "expires"),
             text("it ends on {expires}, before it begins on {date}", expires=one.expires, date=one.date),
         )
+    if (one.expires - one.date).days > YEARS_MOST * 366:
+        words = text("it holds for more than {years} years, and is to be decided anew", years=YEARS_MOST)
+        yield (*place, "expires"), words
+    for name in ("approver", "by", "reason", "statement", "ticket"):
+        if not getattr(one, name, "-").strip():
+            yield (*place, name), text("nothing stands here but blanks")
 
 
 # --- Evidence ----------------------------------------------------------------------------------------------
@@ -333,7 +341,9 @@ def _evidence(folder: Path, found: Attestations) -> tuple[frozenset[str], frozen
     for one in found.attestations:
         for attached in one.evidence:
             path = folder / attached.file
-            if path.is_file():
+            if os.path.lexists(path) and not path.is_file():
+                broken.add(attached.sha256)  # a link to nothing, a pipe: not the file that was named
+            elif path.is_file():
                 (present if _digest(path) == attached.sha256 else broken).add(attached.sha256)
     return frozenset(present), frozenset(broken)
 
