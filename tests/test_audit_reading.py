@@ -12,6 +12,7 @@ import time
 import warnings
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +34,11 @@ from appliance.audit.reading import (
     drift,
     firewall,
     gateway,
+    host,
+    logs,
+    machine,
     network,
+    packages,
     probe,
     remote,
     services,
@@ -51,7 +56,7 @@ from appliance.rag.users import UserFile
 from tests.tiny import Site, running_world, wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.world import World
 
@@ -254,13 +259,47 @@ def test_a_program_that_answers_as_nobody_expected_costs_one_fact(said: str) -> 
     assert found.value is None
 
 
+@pytest.mark.parametrize(
+    ("program", "body", "read"),
+    [
+        ("getent", "exit 0", accounts.accounts),
+        ("getent", "exit 0", accounts.groups),
+        ("getent", "echo kim:x:1000:1000::/:/bin/sh", accounts.accounts),
+        ("systemctl", "exit 0", services.services),
+        ("systemd-detect-virt", "exit 0", host.host),
+        ("systemd-detect-virt", "echo Failed; exit 1", host.host),
+        ("journalctl", "echo no journal >&2; exit 1", machine.usb_events),
+        ("journalctl", "echo no journal >&2; exit 1", data.requests),
+        ("journalctl", "echo Failed to open >&2; exit 1", logs.journal_whole),
+        ("dpkg", "echo dpkg: error >&2; exit 1", packages.package_files),
+        ("cvtsudoers", "exit 0", remote.sudo),
+        ("nft", "exit 0", firewall.firewall),
+    ],
+)
+def test_silence_and_a_complaint_are_no_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str, body: str, read: Callable[[], object]
+) -> None:
+    for name, content in (("sudo", "exit 0"), ("dpkg-query", "exit 0"), (program, body)):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body if name == program else content}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(probe, "FOLDERS", (str(tmp_path),))
+    assert fact(program, read).unread is not None
+
+
+def test_nothing_found_is_an_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "journalctl").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "journalctl").chmod(0o755)
+    monkeypatch.setattr(probe, "FOLDERS", (str(tmp_path),))
+    assert fact("journalctl", machine.usb_events).get() == ()
+
+
 def test_a_pipe_a_device_or_an_endless_file_has_no_lines(tmp_path: Path) -> None:
     pipe, endless = tmp_path / "pipe", tmp_path / "endless"
     os.mkfifo(pipe)
     with endless.open("wb") as file:
         file.truncate(1 << 40)
     for path in (pipe, Path("/dev/zero"), endless):
-        assert fact("x", lambda path=path: probe.lines(path)).unread is not None
+        assert fact("x", partial(probe.lines, path)).unread is not None
 
 
 def test_too_many_files_are_a_reason_and_no_shorter_list(tmp_path: Path) -> None:

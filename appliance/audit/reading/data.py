@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from appliance.audit.facts_product import ApiUser, Documents, RequestLog
-from appliance.audit.reading.probe import FILES_MOST, Unreadable, look, output, plain_content
+from appliance.audit.reading.probe import FILES_MOST, Unreadable, answer, look, plain_content
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,10 +111,9 @@ def _changed(contents: list[Path]) -> tuple[list[str], int]:
 
 def requests() -> RequestLog:
     """Ask the journal for the API's newest lines, and see which of who, when, what and outcome they hold."""
-    told = output(
-        "journalctl", "--unit=banip-api.service", "--output=cat", f"--lines={LINES_MOST}", "--no-pager",
-        codes=(0, 1),
-    )  # fmt: skip
+    told = answer(
+        "journalctl", "--unit=banip-api.service", "--output=cat", f"--lines={LINES_MOST}", "--no-pager"
+    )
     return parse_requests(told)
 
 

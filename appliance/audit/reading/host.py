@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import stat
 from pathlib import Path
@@ -80,10 +81,19 @@ def host() -> Host:
         name=socket.gethostname(),
         os=about.get("PRETTY_NAME", "?"),
         kernel=os.uname().release,
-        virtualization=output("systemd-detect-virt", codes=(0, 1)).strip(),
+        virtualization=_detected(),
         os_id=f"{about.get('ID', '?')}-{about.get('VERSION_ID', '?')}",
-        container=output("systemd-detect-virt", "--container", codes=(0, 1)).strip() != "none",
+        container=_detected("--container") != "none",
     )
+
+
+def _detected(*options: str) -> str:
+    """Ask what this machine runs in; "none" is an answer, and silence is not. Raises ``Unreadable``."""
+    told = output("systemd-detect-virt", *options, codes=(0, 1)).strip()
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", told):
+        message = f"systemd-detect-virt said {told[:40]!r}"
+        raise Unreadable(message)
+    return told
 
 
 def named_files() -> tuple[File, ...]:

@@ -37,7 +37,11 @@ def logs() -> Logs:
 def journal_whole(timeout_s: float = VERIFY_TIMEOUT_S) -> tuple[str, ...]:
     """Ask journalctl to check the digests inside the journal's files; returns what it complains of."""
     done = ran("journalctl", "--verify", "--no-pager", codes=(0, 1), timeout_s=timeout_s)
-    return parse_verify(done.out + done.err)
+    said = parse_verify(done.out + done.err)
+    if done.code and not said:
+        message = f"journalctl --verify ended with 1: {' '.join(done.err[-400:].split())}"
+        raise Unreadable(message)
+    return said
 
 
 def journal_archives(folder: Path = JOURNALS) -> tuple[Path, ...]:

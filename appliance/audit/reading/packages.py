@@ -65,8 +65,16 @@ def packages() -> tuple[str, ...]:
 
 def package_files(timeout_s: float = VERIFY_TIMEOUT_S) -> PackageFiles:
     """Ask dpkg to compare every file of every package with the digest that the package brought."""
-    told = output("dpkg", "--verify", codes=(0, 1), timeout_s=timeout_s)
-    return parse_verify(told, len(packages()))
+    return parse_verify(_verified(timeout_s=timeout_s), len(packages()))
+
+
+def _verified(*names: str, timeout_s: float | None = None) -> str:
+    """Ask dpkg, which says by code 1 that something differs. Raises ``Unreadable`` where not what."""
+    done = ran("dpkg", "--verify", *names, codes=(0, 1), timeout_s=timeout_s)
+    if done.code and not done.out.strip():
+        message = f"dpkg --verify ended with 1: {' '.join(done.err[:400].split())}"
+        raise Unreadable(message)
+    return done.out
 
 
 def package_files_since(known: PackageFiles, since: datetime, lists: Path = DIGEST_LISTS) -> PackageFiles:
@@ -85,7 +93,7 @@ def package_files_since(known: PackageFiles, since: datetime, lists: Path = DIGE
     if len(asked_again) > ASKED_AGAIN_MOST:
         message = f"{len(asked_again)} packages changed since the integrity run of {since:%Y-%m-%d}"
         raise Unreadable(message)
-    told = output("dpkg", "--verify", *asked_again, codes=(0, 1)) if asked_again else ""
+    told = _verified(*asked_again) if asked_again else ""
     now = parse_verify(told, known.packages)
     return PackageFiles(
         packages=known.packages,

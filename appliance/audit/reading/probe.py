@@ -38,6 +38,8 @@ _POLL_S = 0.01
 #: No file of settings is as large; what is, nobody reads whole.
 TEXT_BYTES = 16 * 1024 * 1024
 FILES_MOST = 20_000
+#: Where the distribution has its programs; whoever calls the audit may have others in their PATH.
+FOLDERS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
 _KINDS: dict[int, FileKind] = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
 #: A value behind a name that says what it is (``bindpw=``, ``http://user:word@host``, a header for nginx).
@@ -73,8 +75,7 @@ def fact(source: str, read: Callable[[], _T]) -> Fact[_T]:
 
 def program(name: str) -> str | None:
     """Return where the distribution has that program, or None."""
-    folders = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
-    return next((f"{folder}/{name}" for folder in folders if os.access(f"{folder}/{name}", os.X_OK)), None)
+    return next((f"{folder}/{name}" for folder in FOLDERS if os.access(f"{folder}/{name}", os.X_OK)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,18 @@ def ran(name: str, *arguments: str, codes: tuple[int, ...] = (0,), timeout_s: fl
         message = f"{name} is not installed"
         raise Unreadable(message)
     return _ran([path, *arguments], codes, user=None, timeout_s=timeout_s)
+
+
+def answer(name: str, *arguments: str) -> str:
+    """Return what a program writes that says by code 1 that it found nothing, or none of what was asked for.
+
+    Raises ``Unreadable`` where it complains instead: the same code says that it could not look.
+    """
+    done = ran(name, *arguments, codes=(0, 1))
+    if done.code and not done.out.strip() and done.err.strip():
+        message = f"{name} {' '.join(arguments[:4])} ended with 1: {' '.join(done.err[:400].split())}"
+        raise Unreadable(message)
+    return done.out
 
 
 def output_as_nobody(name: str, *arguments: str) -> str:
