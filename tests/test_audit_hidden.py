@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from appliance.audit.checks.audit import is_called
+from appliance.audit.command import audit_command
 from appliance.audit.facts_host import SshBlock
-from appliance.audit.reading import packages, remote, sshd, walk
+from appliance.audit.fixes import why_not
+from appliance.audit.formats import FORMATS
+from appliance.audit.reading import accounts, packages, remote, sshd, walk
 from appliance.audit.reading.probe import Unreadable, look
 from appliance.audit.result import audit
 from tests.test_audit_checks import cases, facts_of
@@ -234,6 +238,34 @@ def test_a_rule_of_pam_counts_where_it_is_used_and_can_refuse(
     check: str, pam: list[dict[str, Any]], status: str
 ) -> None:
     assert judged(check, pam=pam or [{"path": "/etc/pam.d/login", "number": 1, "text": "#"}]).status == status
+
+
+def test_the_main_file_of_pwquality_goes_before_its_drop_ins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    main, drop_ins = tmp_path / "pwquality.conf", tmp_path / "pwquality.conf.d"
+    drop_ins.mkdir()
+    (drop_ins / "banip.conf").write_text("minlen = 10\n")
+    main.write_text("minlen = 6\n")
+    monkeypatch.setattr(accounts, "QUALITY", main)
+    monkeypatch.setattr(accounts, "QUALITY_DROP_INS", drop_ins)
+    found = judged("host.password-quality", quality=msgspec.to_builtins(accounts.password_quality()))
+    assert (found.status, found.observed.en) == ("fail", "minlen = 6"), "as libpwquality 1.4 reads them"
+
+
+def test_a_file_beside_the_one_that_decides_is_no_fix() -> None:
+    pam = rules(passwd=QUALITY)
+    decided = [{"path": "/etc/security/pwquality.conf", "number": 3, "text": "minlen = 6"}]
+    beside = [{"path": "/etc/security/pwquality.conf.d/x.conf", "number": 3, "text": "minlen = 6"}]
+    assert why_not("host.password-quality", facts_of({"pam": pam, "quality": beside}), "9") is None
+    left = why_not("host.password-quality", facts_of({"pam": pam, "quality": decided}), "9")
+    assert left is not None
+    assert "pwquality.conf:3" in left.en
+
+
+def test_the_help_names_every_format() -> None:
+    told = CliRunner().invoke(audit_command, ["--help"]).output
+    assert all(one.name in told for one in FORMATS)
 
 
 # --- Accounts ----------------------------------------------------------------------------------------------

@@ -272,6 +272,8 @@ def test_a_program_that_answers_as_nobody_expected_costs_one_fact(said: str) -> 
         ("journalctl", "echo no journal >&2; exit 1", data.requests),
         ("journalctl", "echo Failed to open >&2; exit 1", logs.journal_whole),
         ("dpkg", "echo dpkg: error >&2; exit 1", packages.package_files),
+        ("logrotate", "exit 0", logs.rotations),
+        ("logrotate", "echo reading config file; echo error >&2; exit 1", logs.rotations),
         ("cvtsudoers", "exit 0", remote.sudo),
         ("nft", "exit 0", firewall.firewall),
     ],

@@ -6,6 +6,7 @@ not read proves nothing, so the fix is not made.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from appliance.audit.checks.accounts import FIRST_PERSON, LAST_PERSON, NO_LOGIN
@@ -148,7 +149,11 @@ def no_weak_hashes(facts: AuditFacts) -> Text | None:
 
 
 def asks_for_quality(facts: AuditFacts) -> Text | None:
-    """PAM asks pwquality already, whose file then decides."""
+    """PAM asks pwquality already, whose file then decides, unless its main file decides otherwise."""
+    for line in facts.quality.get():
+        if line.path == "/etc/security/pwquality.conf" and re.match(r"min(?:len|class)\b", line.text):
+            where = f"{line.path}:{line.number}"
+            return text("{where} decides this, before any file beside it: a person put it there", where=where)
     if any("pam_pwquality.so" in line.text for line in facts.pam.get()):
         return None
     return text("no rule of PAM asks {name}", name="pam_pwquality")

@@ -21,6 +21,7 @@ _START_UP_FILES = (
     ".zshenv", ".zprofile", ".zshrc", ".rhosts", ".shosts", ".pam_environment", ".ssh",
     ".ssh/authorized_keys", ".ssh/authorized_keys2", ".ssh/rc", ".ssh/environment",
 )  # fmt: skip
+QUALITY, QUALITY_DROP_INS = Path("/etc/security/pwquality.conf"), Path("/etc/security/pwquality.conf.d")
 FAILURES_DAYS = 7
 #: Stands for every name that was typed and is nobody's.
 NO_ACCOUNT = "?"
@@ -136,10 +137,8 @@ def pam() -> tuple[Line, ...]:
 
 
 def password_quality() -> tuple[Line, ...]:
-    """Read what pwquality asks of a new password."""
-    return lines(
-        "/etc/security/pwquality.conf", *sorted(Path("/etc/security/pwquality.conf.d").glob("*.conf"))
-    )
+    """Read what pwquality asks of a new password, in the order in which it reads: the main file last."""
+    return lines(*sorted(QUALITY_DROP_INS.glob("*.conf")), QUALITY)
 
 
 def banner() -> tuple[Line, ...]:

@@ -79,7 +79,11 @@ def rotations() -> tuple[Rotation, ...]:
     if program("logrotate") is None:
         return ()
     done = ran("logrotate", "--debug", "/etc/logrotate.conf", codes=(0, 1))
-    return parse_rotations(done.out + done.err)
+    found = parse_rotations(done.out + done.err)
+    if not found and (done.code or "reading config file" not in done.out + done.err):
+        message = f"logrotate --debug told of no pattern: {' '.join(done.err[:400].split())}"
+        raise Unreadable(message)
+    return found
 
 
 def parse_rotations(told: str) -> tuple[Rotation, ...]:
