@@ -301,7 +301,7 @@ def test_a_hash_that_is_not_known_to_be_strong_is_weak(kind: str) -> None:
         ("host.cron-permissions", "files", "/etc/cron.daily/x"),
         ("host.sudoers-permissions", "files", "/etc/sudoers.d/x"),
         ("host.login-configuration", "files", "/etc/pam.d/login"),
-        ("host.start-up-files-of-users", "homes", "/home/kim/.bashrc"),
+        ("host.start-up-files-of-users", "homes", "/x/.bashrc"),
     ],
 )
 def test_a_link_is_as_open_as_what_it_leads_to(check: str, fact: str, path: str) -> None:
