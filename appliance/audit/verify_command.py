@@ -114,12 +114,10 @@ def _verify_chain(session: Session, expected: str | None) -> None:
     from appliance.audit.survey import survey  # noqa: PLC0415 - as above
 
     found = survey(session.server)
-    for link in found.links:
-        _tell(session, link, found.whole.get(link.head))
+    _tell_links(session, found)
     for older in found.older:
         words = text("{path} is from before there was a chain: nothing is sealed in it", path=older)
         session.say(Event("older", words))
-    _tell_clock(session, found.links)
     problems = (*found.problems, *([found.mute] if found.mute else []))
     for problem in problems:
         words = text("{where}: {said}", where=problem.where, said=problem.said)
@@ -143,9 +141,11 @@ def _verify_chain(session: Session, expected: str | None) -> None:
     session.result(words, _facts(found.links, found.key))
 
 
-def _tell_clock(session: Session, links: Sequence[Link]) -> None:
-    """Say where the clock went back between two audits: their order is the chain's all the same."""
-    for before, link in pairwise(links):
+def _tell_links(session: Session, found: Survey) -> None:
+    """Name every record, and where the clock went back: their order is the chain's all the same."""
+    for link in found.links:
+        _tell(session, link, found.whole.get(link.head))
+    for before, link in pairwise(found.links):
         if link.record.taken < before.record.taken:
             words = text(
                 "by the clock, record {number} was taken before record {past}",
