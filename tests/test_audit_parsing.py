@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -284,18 +285,18 @@ def test_a_process_that_carries_other_traffic_is_known(name: str, argv: list[str
     assert network.is_tunnel(name, argv) is is_one
 
 
-def _match(left: str, right: object, op: str = "==") -> dict[str, object]:
+def _match(left: str, right: object, op: str = "==") -> dict[str, Any]:
     protocol, field = left.split()
     keyed = {"meta": {"key": field}} if protocol == "meta" else {"ct": {"key": field}}
     side = keyed if protocol in {"meta", "ct"} else {"payload": {"protocol": protocol, "field": field}}
     return {"match": {"op": op, "left": side, "right": right}}
 
 
-ACCEPT: dict[str, object] = {"accept": None}
+ACCEPT: dict[str, Any] = {"accept": None}
 ONE_PORT = _match("tcp dport", 443)
 
 
-def _opened(*rules: list[dict[str, object]], more: tuple[dict[str, object], ...] = ()) -> tuple[Opening, ...]:
+def _opened(*rules: list[Any], more: tuple[Any, ...] = ()) -> tuple[Opening, ...]:
     """Return what rules of the product's input open, as nft 1.0.6 tells them."""
     at = {"family": "inet", "table": "banip"}
     chain = {"chain": {**at, "name": "input", "hook": "input", "policy": "drop"}}
@@ -331,9 +332,7 @@ def _opened(*rules: list[dict[str, object]], more: tuple[dict[str, object], ...]
         ([_match("ip saddr", "@guests"), ONE_PORT, ACCEPT], Opening("input", ("@guests",), (443,))),
     ],
 )
-def test_a_rule_that_is_spelled_otherwise_opens_no_less(
-    expr: list[dict[str, object]], opened: Opening
-) -> None:
+def test_a_rule_that_is_spelled_otherwise_opens_no_less(expr: list[dict[str, Any]], opened: Opening) -> None:
     prefixes = [{"prefix": {"addr": "10.1.0.0", "len": 16}}, {"prefix": {"addr": "::", "len": 0}}]
     sets = (
         {"set": {"name": "admins", "table": "banip", "elem": prefixes}},
