@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from appliance.audit.catalogue import Words
 from appliance.audit.chain import Ledger, breaks, pages, rebuilt
 from appliance.audit.outcome import AuditResult
-from appliance.audit.reading.audits import audit_chain
+from appliance.audit.reading.audits import audit_chain, earlier_audits
 from appliance.audit.report import pretty
 from appliance.audit.seal import key_path, link_of, own_key, unseal
 from appliance.audit.survey import survey
@@ -227,6 +227,29 @@ def test_a_folder_that_is_in_no_ledger_is_found(root: Path, tmp_path: Path) -> N
     other = sealed_on(tmp_path / "other", 9).folder
     shutil.copytree(other, root / "log" / "audit" / other.name)
     assert "not in the ledger" in problems(root)
+
+
+def test_a_folder_under_the_name_of_another_audit_is_found(root: Path) -> None:
+    first, second, *_ = folders(root)
+    aside = first.with_name("aside")
+    for old, new in ((first, aside), (second, first), (aside, second)):
+        old.rename(new)
+    assert problems(root).count("it bears the name of another audit") == 2
+    shutil.rmtree(second)
+    shutil.copytree(first, first.with_name("20301121T234814Z"))
+    assert problems(root).count("it bears the name of another audit") == 2
+
+
+def test_an_audit_was_when_the_ledger_says_so_and_not_when_a_folder_is_named(root: Path) -> None:
+    (root / "log" / "audit" / "20991231T000000Z").mkdir()
+    assert max(earlier_audits(Server(root))).year == 2026
+    assert len(earlier_audits(Server(root))) == DAYS
+
+
+def test_a_clock_that_went_back_is_said_and_breaks_no_chain(root: Path) -> None:
+    sealed_on(root, 0)
+    code, _, said = verify(root)
+    assert (code, "record 6 was taken before record 5" in said) == (0, True)
 
 
 def test_a_folder_whose_seal_was_taken_off_is_found_and_one_from_before_the_chain_is_said(root: Path) -> None:

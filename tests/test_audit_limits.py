@@ -50,7 +50,8 @@ def login(name: str, value: object) -> Facts:
 
 
 def lock(words: str) -> Facts:
-    return {"pam": [line(f"auth requisite pam_faillock.so preauth {words}")], "faillock": []}
+    rules = ("requisite pam_faillock.so preauth", "[default=die] pam_faillock.so authfail")
+    return {"pam": [line(f"auth {rule} {words}") for rule in rules], "faillock": []}
 
 
 def quality(words: str) -> Facts:
@@ -88,7 +89,10 @@ LIMITS: dict[str, tuple[Callable[[int], Facts], int, int]] = {
     ),
     "host.failed-logins": (lambda count: {"failures": {"days": 7, "counts": {"kim": count}}}, 30, 31),
     "host.administrators": (
-        lambda count: {"groups": [{"name": "sudo", "gid": 27, "members": list("abcdef")[:count]}]},
+        lambda count: {
+            "groups": [{"name": "sudo", "gid": 27, "members": list("abcdef")[:count]}],
+            "accounts": [],
+        },
         2,
         3,
     ),
@@ -232,8 +236,12 @@ def test_an_age_counts_in_whole_days(check: str) -> None:
         ("host.password-age", {**login("PASS_MAX_DAYS", 90), "accounts": [account(most_days=0)]}, "fail"),
         ("host.password-age", {**login("PASS_MAX_DAYS", 90), "accounts": [account(most_days=90)]}, "pass"),
         # a banner is a file that says something
-        ("host.ssh-banner", {**ssh(banner="/etc/issue.net"), "banner": []}, "fail"),
-        ("host.ssh-banner", {**ssh(banner="/etc/ssh/warning"), "banner": []}, "pass"),
+        ("host.ssh-banner", ssh(banner="/etc/issue.net"), "fail"),
+        (
+            "host.ssh-banner",
+            {"ssh": {"installed": True, "settings": {"banner": "/etc/ssh/w"}, "warns": True}},
+            "pass",
+        ),
         ("host.ssh-two-factors", ssh(authenticationmethods="publickey,password publickey"), "fail"),
         # mail
         (

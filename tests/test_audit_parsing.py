@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from appliance.audit.reading import (
     machine,
     network,
     packages,
+    probe,
     product,
     remote,
     servers,
@@ -45,8 +47,30 @@ def test_lastlog_tells_who_was_here_and_who_never() -> None:
 
 
 def test_lastb_is_counted_by_account_and_its_last_line_is_no_account() -> None:
-    assert accounts.parse_lastb(said("lastb.txt")) == {"kim": 1, "root": 3}
-    assert accounts.parse_lastb("\nbtmp begins 2026-11-21T16:41:42+00:00\n") == {}
+    assert accounts.parse_lastb(said("lastb.txt"), {"kim", "root"}) == {"kim": 1, "root": 3}
+    assert accounts.parse_lastb("\nbtmp begins 2026-11-21T16:41:42+00:00\n", {"kim"}) == {}
+
+
+def test_a_password_that_was_typed_for_a_name_is_no_fact() -> None:
+    assert accounts.parse_lastb(said("lastb.txt"), {"root"}) == {"?": 1, "root": 3}
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (
+            "auth required pam_ldap.so bindpw=Hunter2! try_first_pass",
+            "auth required pam_ldap.so bindpw=*** try_first_pass",
+        ),
+        ('proxy_set_header Authorization "Bearer Hunter2!";', "proxy_set_header Authorization ***;"),
+        ("proxy_set_header X-Api-Key Hunter2!;", "proxy_set_header X-Api-Key ***;"),
+        ("https://kim:Hunter2!@mirror/debian", "https://***@mirror/debian"),
+        ("password requisite pam_pwquality.so retry=3", None),
+        ("http://mirror/debian/dists/x@y", None),
+    ],
+)
+def test_a_secret_in_a_line_of_configuration_is_no_fact(words: str, kept: str | None) -> None:
+    assert probe.without_secrets(words) == (kept if kept is not None else words)
 
 
 def test_the_rules_of_sudo_keep_who_may_what_and_whether_a_password_is_asked() -> None:
@@ -261,6 +285,85 @@ def test_a_process_that_carries_other_traffic_is_known(name: str, argv: list[str
     assert network.is_tunnel(name, argv) is is_one
 
 
+def _match(left: str, right: object, op: str = "==") -> dict[str, Any]:
+    protocol, field = left.split()
+    keyed = {"meta": {"key": field}} if protocol == "meta" else {"ct": {"key": field}}
+    side = keyed if protocol in {"meta", "ct"} else {"payload": {"protocol": protocol, "field": field}}
+    return {"match": {"op": op, "left": side, "right": right}}
+
+
+ACCEPT: dict[str, Any] = {"accept": None}
+ONE_PORT = _match("tcp dport", 443)
+
+
+def _opened(*rules: list[Any], more: tuple[Any, ...] = ()) -> tuple[Opening, ...]:
+    """Return what rules of the product's input open, as nft 1.0.6 tells them."""
+    at = {"family": "inet", "table": "banip"}
+    chain = {"chain": {**at, "name": "input", "hook": "input", "policy": "drop"}}
+    told = [chain, *({"rule": {**at, "chain": "input", "expr": expr}} for expr in rules), *more]
+    return firewall.parse_rules('{"nftables": []}', json.dumps({"nftables": told})).openings
+
+
+@pytest.mark.parametrize(
+    ("expr", "opened"),
+    [
+        ([_match("ip saddr", "10.9.9.9", "!="), ONE_PORT, ACCEPT], Opening("input", (), (443,))),
+        (
+            [_match("ip saddr", "10.0.0.9"), _match("tcp dport", 22, "!="), ACCEPT],
+            Opening("input", ("10.0.0.9",)),
+        ),
+        ([_match("ether saddr", "02:00:00:00:00:01"), ONE_PORT, ACCEPT], Opening("input", (), (443,))),
+        ([_match("ct state", "invalid", "!="), ACCEPT], Opening("input")),
+        ([_match("ct state", ["established", "untracked"], "in"), ACCEPT], Opening("input")),
+        ([_match("meta iifname", "lo", "!="), ACCEPT], Opening("input")),
+        ([_match("meta iifname", {"set": ["lo", "eth0"]}), ACCEPT], Opening("input")),
+        ([_match("tcp dport", {"set": [443, {"range": [1000, 65535]}]}), ACCEPT], Opening("input")),
+        ([_match("tcp dport", {"range": [80, 82]}), ACCEPT], Opening("input", (), (80, 81, 82))),
+        ([_match("tcp dport", "@more"), ACCEPT], Opening("input")),
+        (
+            [{"vmap": {"key": {}, "data": {"set": [[8080, ACCEPT], [8081, {"drop": None}]]}}}],
+            Opening("input"),
+        ),
+        ([{"vmap": {"key": {}, "data": "@verdicts"}}], Opening("input")),
+        (
+            [_match("ip saddr", "@admins"), ONE_PORT, ACCEPT],
+            Opening("input", ("10.1.0.0/16", "::/0"), (443,)),
+        ),
+        ([_match("ip saddr", "@guests"), ONE_PORT, ACCEPT], Opening("input", ("@guests",), (443,))),
+    ],
+)
+def test_a_rule_that_is_spelled_otherwise_opens_no_less(expr: list[dict[str, Any]], opened: Opening) -> None:
+    prefixes = [{"prefix": {"addr": "10.1.0.0", "len": 16}}, {"prefix": {"addr": "::", "len": 0}}]
+    sets = (
+        {"set": {"name": "admins", "table": "banip", "elem": prefixes}},
+        {"set": {"name": "guests", "table": "banip", "flags": ["dynamic"], "elem": ["10.0.0.1"]}},
+    )
+    assert _opened(expr, more=sets) == (opened,)
+
+
+def test_what_a_chain_opens_counts_where_packets_come_into_it() -> None:
+    at = {"family": "inet", "table": "banip"}
+    theirs = {"rule": {**at, "chain": "extra", "expr": [_match("tcp dport", 31337), ACCEPT]}}
+    known = {"chain": {**at, "name": "extra"}}
+    named, goto = _match("ip saddr", "10.0.0.5"), {"goto": {"target": "extra"}}
+    wanted = (Opening("input", ("10.0.0.5",), (31337,)),)
+    assert _opened([named, {"jump": {"target": "extra"}}], more=(known, theirs)) == wanted
+    assert (
+        _opened([named, {"vmap": {"key": {}, "data": {"set": [[1, goto]]}}}], more=(known, theirs)) == wanted
+    )
+    assert _opened([], more=(known, theirs)) == (), "nothing comes there"
+    circle = {"rule": {**at, "chain": "extra", "expr": [goto]}}
+    assert _opened([goto], more=(known, circle)) == (Opening("input"),), "cut off is open"
+
+
+def test_a_table_that_sleeps_drops_nothing() -> None:
+    at = {"family": "inet", "table": "banip"}
+    chains = [{"chain": {**at, "name": "input", "hook": "input", "policy": "drop"}}]
+    asleep = [{"table": {"family": "inet", "name": "banip", "flags": "Lester Gooch"}}]
+    (chain,) = firewall.parse_rules(*(json.dumps({"nftables": told}) for told in (chains, asleep))).chains
+    assert chain.policy == "dormant"
+
+
 def test_the_products_own_rules_open_what_they_say_and_answers_open_nothing() -> None:
     found = firewall.parse_rules(said("nft-chains.json"), said("nft-table.json"))
     assert found.openings == (
@@ -288,6 +391,7 @@ def test_a_rule_that_lets_everybody_in_opens_everything() -> None:
 def test_of_an_environment_only_the_names_of_secrets_are_kept() -> None:
     told = 'HOME=/x HF_TOKEN=abc "DB_PASSWORD=a b" TOKENIZERS_PARALLELISM=false API_KEY=1 KEYBOARD=kr'
     assert product.secret_names(told) == ("HF_TOKEN", "DB_PASSWORD", "API_KEY")
+    assert product.secret_names("DB=postgres://u:word@h/x AT=http://u@h ON=http://h:80/x@y") == ("DB",)
 
 
 def test_of_requests_only_what_all_lines_tell_is_kept_and_never_what_was_asked() -> None:

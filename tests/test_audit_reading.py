@@ -8,13 +8,16 @@ import os
 import socket
 import ssl
 import threading
+import time
 import warnings
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -31,9 +34,14 @@ from appliance.audit.reading import (
     drift,
     firewall,
     gateway,
+    host,
+    logs,
+    machine,
     network,
+    packages,
     probe,
     product,
+    remote,
     services,
     walk,
 )
@@ -49,7 +57,7 @@ from appliance.rag.users import UserFile
 from tests.tiny import Site, running_world, wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.world import World
 
@@ -229,6 +237,74 @@ def test_a_program_that_writes_for_ever_is_cut_off(monkeypatch: pytest.MonkeyPat
     assert "more than 1000 bytes" in str(fact("x", lambda: probe.output("yes")).unread)
 
 
+def test_what_a_program_leaves_in_the_background_is_not_waited_for(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    began = time.monotonic()
+    told = probe.output("sh", "-c", f"sleep 1000 & echo $! > {left}; echo told")
+    assert (told, time.monotonic() - began < 10) == ("told\n", True)
+    with suppress(psutil.NoSuchProcess):  # or nobody has taken notice of its end yet
+        assert psutil.Process(int(left.read_text())).status() == psutil.STATUS_ZOMBIE
+    assert probe.output("sh", "-c", "echo told; setsid sleep 5 & exit 0") == "told\n", "in a group of its own"
+
+
+def test_a_program_that_closes_its_output_is_waited_for() -> None:
+    assert "ended with 7" in str(
+        fact("x", lambda: probe.output("sh", "-c", "exec >&-; sleep 0.3; exit 7")).unread
+    )
+
+
+@pytest.mark.parametrize("said", ["[]", "null", '"x"', "1", '{"Defaults": 1}', '{"User_Specs": [7]}', ""])
+def test_a_program_that_answers_as_nobody_expected_costs_one_fact(said: str) -> None:
+    found = fact("cvtsudoers", lambda: remote.parse_sudoers(said))
+    assert found.unread is not None
+    assert found.value is None
+
+
+@pytest.mark.parametrize(
+    ("program", "body", "read"),
+    [
+        ("getent", "exit 0", accounts.accounts),
+        ("getent", "exit 0", accounts.groups),
+        ("getent", "echo kim:x:1000:1000::/:/bin/sh", accounts.accounts),
+        ("systemctl", "exit 0", services.services),
+        ("systemd-detect-virt", "exit 0", host.host),
+        ("systemd-detect-virt", "echo Failed; exit 1", host.host),
+        ("journalctl", "echo no journal >&2; exit 1", machine.usb_events),
+        ("journalctl", "echo no journal >&2; exit 1", data.requests),
+        ("journalctl", "echo Failed to open >&2; exit 1", logs.journal_whole),
+        ("dpkg", "echo dpkg: error >&2; exit 1", packages.package_files),
+        ("logrotate", "exit 0", logs.rotations),
+        ("logrotate", "echo reading config file; echo error >&2; exit 1", logs.rotations),
+        ("cvtsudoers", "exit 0", remote.sudo),
+        ("nft", "exit 0", firewall.firewall),
+    ],
+)
+def test_silence_and_a_complaint_are_no_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str, body: str, read: Callable[[], object]
+) -> None:
+    for name, content in (("sudo", "exit 0"), ("dpkg-query", "exit 0"), (program, body)):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body if name == program else content}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(probe, "FOLDERS", (str(tmp_path),))
+    assert fact(program, read).unread is not None
+
+
+def test_nothing_found_is_an_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "journalctl").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "journalctl").chmod(0o755)
+    monkeypatch.setattr(probe, "FOLDERS", (str(tmp_path),))
+    assert fact("journalctl", machine.usb_events).get() == ()
+
+
+def test_a_pipe_a_device_or_an_endless_file_has_no_lines(tmp_path: Path) -> None:
+    pipe, endless = tmp_path / "pipe", tmp_path / "endless"
+    os.mkfifo(pipe)
+    with endless.open("wb") as file:
+        file.truncate(1 << 40)
+    for path in (pipe, Path("/dev/zero"), endless):
+        assert fact("x", partial(probe.lines, path)).unread is not None
+
+
 def test_too_many_files_are_a_reason_and_no_shorter_list(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / str(number)).touch()
@@ -283,8 +359,13 @@ def test_of_a_hash_only_its_kind_is_kept(field: str, kind: str) -> None:
 
 
 def test_the_last_assignment_of_systemd_counts() -> None:
-    content = "# a file\n[Journal]\n#Storage=auto\nStorage=auto\n\n# its drop-in\nStorage=persistent\n"
-    assert services.settings(content) == {"Storage": "persistent"}
+    content = (
+        "# /etc/a\n[Journal]\n#Storage=none\nStorage=auto\n\n# /etc/b\n[Journal]\n Storage = persistent\n"
+    )
+    assert services.settings(content, "Journal") == {"Storage": "persistent"}
+    assert services.settings(content, "Login") == {}
+    unheaded = f"{content}\n# /etc/c\nStorage=none\n[Other]\nStorage=volatile\n"
+    assert services.settings(unheaded, "Journal") == {"Storage": "persistent"}, "systemd passes over these"
 
 
 def test_the_firewalls_chains_and_refused_attempts_are_read_from_nfts_own_words() -> None:

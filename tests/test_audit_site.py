@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sys
 from datetime import date, datetime, timedelta, timezone
@@ -490,6 +491,65 @@ def test_a_file_that_others_may_write_decides_nothing(site: Site, mode: int) -> 
     with pytest.raises(BadInput, match="others than root") as caught:
         read_rules(site.folder)
     assert caught.value.where == path
+
+
+@pytest.mark.parametrize("name", ["checklists", "evidence"])
+def test_a_folder_that_others_may_write_decides_nothing(site: Site, name: str) -> None:
+    (site.folder / name).mkdir()
+    (site.folder / name).chmod(0o777)
+    with pytest.raises(BadInput, match="others than root") as caught:
+        read_rules(site.folder)
+    assert caught.value.where == site.folder / name
+
+
+@pytest.mark.parametrize(
+    "name", ["exceptions.yml", "exception.yaml", "Tailoring.yaml", "checklists/agency.yml", "agency.yaml"]
+)
+def test_a_file_that_nobody_would_read_is_refused(site: Site, name: str) -> None:
+    (site.folder / "checklists").mkdir()
+    (site.folder / name).write_bytes(site.write("exceptions").read_bytes())
+    with pytest.raises(BadInput, match="nothing reads a file of this name") as caught:
+        read_rules(site.folder)
+    assert caught.value.where == site.folder / name
+    (site.folder / name).rename(site.folder / f"{name}.old")
+    read_rules(site.folder)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"approver": " "}, {"reason": "\u3000"}, {"ticket": "\t"}, {"expires": "9999-12-31"}]
+)
+def test_a_decision_of_nobody_or_for_ever_is_refused(site: Site, changes: dict[str, str]) -> None:
+    site.write("exceptions", accepted("host.session-timeout", **changes))
+    with pytest.raises(BadInputs) as caught:
+        read_rules(site.folder)
+    assert f"exceptions[0].{next(iter(changes))}" in str(caught.value.lines("en"))
+    site.write("exceptions", accepted("host.session-timeout", expires="2031-01-01"))
+    read_rules(site.folder)
+
+
+def test_evidence_that_is_no_file_is_not_the_one_that_was_named(site: Site) -> None:
+    digest = "3f0a377ba0a4a460ecb616f6507ce0d8cfa3e704025d4fda3ed0c5ca05468728"
+    (site.folder / "evidence").mkdir()
+    (site.folder / "evidence" / "x.pdf").symlink_to("/dev/zero")
+    site.write("attestations", attested("kisa/U-64", evidence=[{"file": "x.pdf", "sha256": digest}]))
+    assert read_rules(site.folder).broken == {digest}
+
+
+def test_a_link_to_nothing_a_pipe_and_an_endless_file_are_refused(site: Site) -> None:
+    path = site.folder / "tailoring.yaml"
+    path.symlink_to(site.folder / "gone")
+    with pytest.raises(BadInput, match="cannot be read"):
+        read_rules(site.folder)
+    path.unlink()
+    os.mkfifo(path)
+    path.chmod(0o600)
+    with pytest.raises(BadInput, match="no plain file"):
+        read_rules(site.folder)
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(BadInput, match="is refused"):
+        read_rules(site.folder)
 
 
 def test_dates_may_stand_without_quotes_and_other_half_words_may_not(site: Site) -> None:

@@ -270,7 +270,7 @@ def _product_readers(subject: Subject, known: InstalledRelease | None) -> _Lane:
         ("api_sockets", "/run/podman, /run/docker.sock", containers.api_sockets),
         ("api_users", str(server.data / "api" / "users.json"), partial(data.api_users, server)),
         ("requests", "journalctl -u banip-api", data.requests),
-        ("earlier_audits", str(server.logs / "audit"), partial(data.earlier_audits, server.logs / "audit")),
+        ("earlier_audits", str(server.state.folder / "audits"), partial(audits.earlier_audits, server)),
         ("audit_chain", str(server.state.folder / "audits"), partial(audits.audit_chain, server)),
     )
 

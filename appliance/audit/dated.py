@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     #: Places in a file, and what is wrong at each.
     Faults = Iterator[tuple[Place, Text]]
 
+#: No decision holds longer without somebody who decides it anew.
+YEARS_MOST = 5
 #: A day ends when it ends in Korea, wherever and by whatever zone the server keeps its clock.
 KOREA = timezone(timedelta(hours=9), "KST")
 Day = date
@@ -52,9 +54,15 @@ def korean_day(moment: datetime) -> Day:
 
 
 def date_faults(place: Place, one: Dated) -> Faults:
-    """Yield what is wrong with the days of an entry."""
+    """Yield what is wrong with the days of an entry, and with who answers for it."""
     if one.expires < one.date:
         yield (
             (*place, "expires"),
             text("it ends on {expires}, before it begins on {date}", expires=one.expires, date=one.date),
         )
+    if (one.expires - one.date).days > YEARS_MOST * 366:
+        words = text("it holds for more than {years} years, and is to be decided anew", years=YEARS_MOST)
+        yield (*place, "expires"), words
+    for name in ("approver", "by", "reason", "statement", "ticket"):
+        if not getattr(one, name, "-").strip():
+            yield (*place, name), text("nothing stands here but blanks")

@@ -13,13 +13,18 @@ FileKind = Literal["file", "folder", "link", "other", "absent"]
 
 
 class File(Value, frozen=True, omit_defaults=True):
-    """A path as lstat sees it; ``mode`` are permission bits as octal digits ("0640")."""
+    """A path as lstat sees it; ``mode`` are permission bits as octal digits ("0640").
+
+    ``to_mode``, ``to_owner``: of a link, of the file or folder that it leads to.
+    """
 
     path: str
     kind: FileKind = "file"
     mode: str = "0000"
     owner: str = ""
     group: str = ""
+    to_mode: str = ""
+    to_owner: str = ""
 
     @property
     def bits(self) -> int:
@@ -96,14 +101,27 @@ class Key(Value, frozen=True):
     bits: int
 
 
+class SshBlock(Value, frozen=True):
+    """Settings of the SSH server for some connections only: where they begin, and for whom they are."""
+
+    where: str
+    criteria: str
+    settings: dict[str, str]
+
+
 class Ssh(Value, frozen=True, omit_defaults=True):
-    """The SSH server's effective settings (``sshd -T``), lower-case names; none where it does not run."""
+    """The SSH server's effective settings (``sshd -T``), lower-case names; none where it does not run.
+
+    ``blocks``: what other settings some connections get. ``warns``: the file of the banner says something.
+    """
 
     installed: bool
     running: bool = True
     settings: dict[str, str] = msgspec.field(default_factory=dict)
     host_keys: tuple[Key, ...] = ()
     authorized: tuple[Key, ...] = ()
+    blocks: tuple[SshBlock, ...] = ()
+    warns: bool = False
 
 
 class SudoRule(Value, frozen=True):
@@ -115,12 +133,20 @@ class SudoRule(Value, frozen=True):
     authenticate: bool = True
 
 
+class SudoDefaults(Value, frozen=True):
+    """Settings of sudo for some users, hosts or commands only, and for whom they are."""
+
+    bound: str
+    settings: dict[str, str]
+
+
 class Sudo(Value, frozen=True):
     """What sudo allows, in the words of ``cvtsudoers``; settings that are switched off are "false"."""
 
     installed: bool
     rules: tuple[SudoRule, ...] = ()
     settings: dict[str, str] = msgspec.field(default_factory=dict)
+    defaults: tuple[SudoDefaults, ...] = ()
 
 
 class Terminal(Value, frozen=True):
@@ -296,6 +322,7 @@ class Finds(Value, frozen=True, omit_defaults=True):
     unowned: tuple[str, ...] = ()
     privileged: tuple[str, ...] = ()  # set-user-id and set-group-id, executable
     unpackaged: tuple[str, ...] = ()  # those of them that no package brought
+    empowered: tuple[str, ...] = ()  # programs with capabilities that make root of anybody
     trust_files: tuple[str, ...] = ()  # .rhosts, hosts.equiv
     hidden: tuple[str, ...] = ()  # hidden where nothing has to hide
     open_keys: tuple[str, ...] = ()  # private keys that others than their owner may read

@@ -172,6 +172,7 @@ class Documents(Value, frozen=True):
     undescribed: tuple[str, ...] = ()  # without a record, or with one that does not say grade, digest, time
     changed: tuple[str, ...] = ()  # whose bytes are not those that were taken in
     graded: tuple[GradedDocument, ...] | None = None  # None: nobody looked
+    unhashed: int = 0  # whose bytes nobody compared: there were too many
 
 
 class RequestLog(Value, frozen=True):

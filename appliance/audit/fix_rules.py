@@ -6,11 +6,12 @@ not read proves nothing, so the fix is not made.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from appliance.audit.checks.accounts import FIRST_PERSON, LAST_PERSON, NO_LOGIN
 from appliance.audit.checks.logins import WEAK_SSH
-from appliance.audit.checks.network import TUNNELS, WANTED_SETTINGS
+from appliance.audit.checks.network import TUNNELS, wanted_settings
 from appliance.audit.checks.system import WANTED_PROTECTION
 from appliance.remedies import FileWritten
 from appliance.text import text
@@ -30,6 +31,7 @@ BANNER = """\
 모든 접속과 사용은 기록되며, 허가 없는 사용은 법에 따라 처벌될 수 있습니다.
 Authorised users only. All access and use is recorded; use without permission may be prosecuted.
 """
+_DOTS_MOST = 4
 #: Of several good values the one that a running system bears best, and that can be taken back.
 _CHOSEN = {
     "kernel.unprivileged_bpf_disabled": "2",
@@ -149,7 +151,11 @@ def no_weak_hashes(facts: AuditFacts) -> Text | None:
 
 
 def asks_for_quality(facts: AuditFacts) -> Text | None:
-    """PAM asks pwquality already, whose file then decides."""
+    """PAM asks pwquality already, whose file then decides, unless its main file decides otherwise."""
+    for line in facts.quality.get():
+        if line.path == "/etc/security/pwquality.conf" and re.match(r"min(?:len|class)\b", line.text):
+            where = f"{line.path}:{line.number}"
+            return text("{where} decides this, before any file beside it: a person put it there", where=where)
     if any("pam_pwquality.so" in line.text for line in facts.pam.get()):
         return None
     return text("no rule of PAM asks {name}", name="pam_pwquality")
@@ -165,7 +171,7 @@ def own_kernel(facts: AuditFacts) -> Text | None:
 def a_switch_is_proved(facts: AuditFacts) -> Text | None:
     """Something is wrong that may be set: not only what could cut this host off."""
     now, open_ = facts.kernel.get(), not_proved(facts)
-    wrong = {name for name, good in WANTED_SETTINGS.items() if name in now and now[name] not in good}
+    wrong = {name for name, good in wanted_settings(now).items() if name in now and now[name] not in good}
     if wrong - open_:
         return None
     return text(
@@ -245,7 +251,10 @@ def kernel_protection(facts: AuditFacts) -> tuple[Operation, ...]:
 
 def kernel_network(facts: AuditFacts) -> tuple[Operation, ...]:
     """Return the switches of the network; those that could cut off only where that is ruled out."""
-    return _switches("kernel-network", WANTED_SETTINGS, facts.kernel.get(), not_proved(facts))
+    now = facts.kernel.get()
+    # In sysctl.d a name with a dot of its own, a VLAN's, would be another name.
+    wanted = {name: good for name, good in wanted_settings(now).items() if name.count(".") <= _DOTS_MOST}
+    return _switches("kernel-network", wanted, now, not_proved(facts))
 
 
 def not_proved(facts: AuditFacts) -> frozenset[str]:
@@ -261,6 +270,7 @@ def not_proved(facts: AuditFacts) -> frozenset[str]:
         found |= {"net.ipv4.ip_forward"}
     if any(":" in address for one in others for address in one.addresses):
         found |= {"net.ipv6.conf.all.forwarding", "net.ipv6.conf.all.accept_ra"}
+        found |= {name for name in facts.kernel.get() if name.endswith(".accept_ra")}
     return frozenset(found)
 
 

@@ -29,7 +29,8 @@ FORMATS = click.option(
     "formats",
     multiple=True,
     metavar="NAME",
-    help="Only this format of the report; may stand several times.  [default: every one]",
+    help="Only this format of the report (html, pdf, xlsx, hwpx, oscal); may stand several times."
+    "  [default: every one]",
 )
 
 

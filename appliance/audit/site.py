@@ -28,8 +28,8 @@ from msgspec import Meta
 from appliance.audit.catalogue import Checklist, Filled, Grades, Short, checks
 from appliance.audit.checklists import guides, read_own
 from appliance.audit.dated import Attached, Dated, Day, date_faults
-from appliance.audit.registers import Declared, Registers, register_faults
-from appliance.document import document_from_bytes, typed
+from appliance.audit.registers import REGISTERS_FILE, Declared, Registers, register_faults
+from appliance.document import DOCUMENT_MAX_BYTES, document_from_bytes, typed
 from appliance.errors import BadInput
 from appliance.format import Grade, Value, sha256_hex
 from appliance.problems import refuse
@@ -48,6 +48,7 @@ References = Annotated[tuple[Reference, ...], Meta(min_length=1)]
 _FILE_MODE = re.compile(r"0[0-7]{2,4}")
 _EXTENDS = re.compile(rb"^extends:", re.MULTILINE)
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,3})?")
+NAMES = ("tailoring.yaml", "exceptions.yaml", "attestations.yaml", REGISTERS_FILE)
 EVIDENCE_MOST_BYTES = 64 * 1024 * 1024
 
 
@@ -160,7 +161,10 @@ def read_rules(folder: Path = AUDIT_FOLDER) -> SiteRules:
     """
     if not folder.is_dir():
         return no_rules()
-    _refuse_writable(folder)
+    for place in (folder, folder / "checklists", folder / "evidence"):
+        if place.is_dir():
+            _refuse_writable(place)
+    _refuse_strangers(folder)
     reading = _Reading(folder)
     known = reading.checklists()
     references = {f"{guide.guide}/{control.id}" for guide in known.values() for control in guide.controls}
@@ -202,7 +206,7 @@ class _Reading:
     def file(self, name: str, otherwise: _Kind, faults: Callable[[_Kind], Faults]) -> _Kind:
         """Return what stands in ``NAME.yaml``, or ``otherwise`` where there is none. Raises ``BadInputs``."""
         path = self._folder / f"{name}.yaml"
-        if not path.exists():
+        if not os.path.lexists(path):
             return otherwise
         document = document_from_bytes(self._bytes(path), str(path), plain_dates=True)
         found = typed(document, type(otherwise))
@@ -210,10 +214,34 @@ class _Reading:
         return found
 
     def _bytes(self, path: Path) -> bytes:
-        _refuse_writable(path)
-        content = path.read_bytes()
+        content = _plain(path)
         self.files.append(SiteFile(path=str(path), sha256=sha256_hex(content)))
         return content
+
+
+def _plain(path: Path) -> bytes:
+    """Read a file that nobody else than root may write; a link to nothing, a pipe or a device is none."""
+    try:
+        _refuse_writable(path)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise BadInput(text("the file cannot be read"), where=path, seen=error.strerror) from error
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise BadInput(text("this is no plain file"), where=path)
+        return file.read(DOCUMENT_MAX_BYTES + 1)  # more is refused when it is parsed
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """Refuse a file that looks like one of an institution's and bears no name that is read."""
+    for path in sorted([*folder.glob("*.y*ml"), *folder.glob("checklists/*.yml")]):
+        if path.parent != folder or path.name not in NAMES:
+            raise BadInput(
+                text("nothing reads a file of this name"),
+                where=path,
+                expected=", ".join((*NAMES, "checklists/*.yaml")),
+                remedy=text("give it one of these names, or another ending than .yaml and .yml"),
+            )
 
 
 def _refuse_writable(path: Path) -> None:
@@ -272,7 +300,9 @@ def _evidence(folder: Path, named: Iterable[Attached]) -> tuple[frozenset[str], 
     present, broken = set[str](), set[str]()
     for attached in named:
         path = folder / attached.file
-        if path.is_file():
+        if os.path.lexists(path) and not path.is_file():
+            broken.add(attached.sha256)  # a link to nothing, a pipe: not the file that was named
+        elif path.is_file():
             (present if _digest(path) == attached.sha256 else broken).add(attached.sha256)
     return frozenset(present), frozenset(broken)
 

@@ -102,6 +102,8 @@ def _looked_at(folder: Path, held: Pages) -> Sealed | None:
     link = next((one for one in held.links if one.head == sealed.link.head), None)
     if link is None:
         raise Tampered(text("its record is not in the ledger of this server"), where=folder)
+    if not re.fullmatch(rf"{sealed.link.record.taken:%Y%m%dT%H%M%SZ}(?:-[0-9]{{1,4}})?", folder.name):
+        raise Tampered(text("it bears the name of another audit"), where=folder)
     # The key that signed the folder is the one that its record names, which the ledger has.
     return sealed
 

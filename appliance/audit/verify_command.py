@@ -114,8 +114,7 @@ def _verify_chain(session: Session, expected: str | None) -> None:
     from appliance.audit.survey import survey  # noqa: PLC0415 - as above
 
     found = survey(session.server)
-    for link in found.links:
-        _tell(session, link, found.whole.get(link.head))
+    _tell_links(session, found)
     for older in found.older:
         words = text("{path} is from before there was a chain: nothing is sealed in it", path=older)
         session.say(Event("older", words))
@@ -140,6 +139,20 @@ def _verify_chain(session: Session, expected: str | None) -> None:
         key=last.record.key,
     )
     session.result(words, _facts(found.links, found.key))
+
+
+def _tell_links(session: Session, found: Survey) -> None:
+    """Name every record, and where the clock went back: their order is the chain's all the same."""
+    for link in found.links:
+        _tell(session, link, found.whole.get(link.head))
+    for before, link in pairwise(found.links):
+        if link.record.taken < before.record.taken:
+            words = text(
+                "by the clock, record {number} was taken before record {past}",
+                number=link.record.number,
+                past=before.record.number,
+            )
+            session.say(Event("clock", words, {"number": link.record.number}))
 
 
 def _require_key(found: Survey, expected: str | None) -> None:

@@ -12,6 +12,7 @@ from appliance.audit.checks.verdict import (
     listed,
     not_applicable,
     spelled,
+    unknown,
     unless,
     verdict,
 )
@@ -93,6 +94,9 @@ def described(facts: AuditFacts, _: Asked) -> Verdict:
 def unchanged(facts: AuditFacts, _: Asked) -> Verdict:
     """Documents are, byte by byte, what was taken in."""
     seen = facts.documents.get()
+    if seen.unhashed and not seen.changed:
+        words = text("{count} of {all} documents were not compared", count=seen.unhashed, all=seen.count)
+        return unknown(words, facts.documents.source)
     return unless(seen.changed, facts.documents.source, text("{count} documents", count=seen.count))
 
 

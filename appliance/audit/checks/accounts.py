@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from appliance.audit.checks.pam import FOLDER, can_refuse, control, in_use, opens
 from appliance.audit.checks.verdict import (
     Asked,
     Verdict,
@@ -65,8 +66,10 @@ SHARED_NAMES = frozenset(
         "user",
     }
 )
-#: Groups with an administrator's rights.
-POWERFUL = frozenset({"root", "wheel", "sudo", "adm", "shadow", "disk", "docker"})
+#: Groups whose members are root, or one step from it.
+POWERFUL = frozenset(
+    {"root", "wheel", "sudo", "admin", "adm", "shadow", "disk", "docker", "lxd", "incus-admin", "libvirt"}
+)
 _LOCKOUT = "pam_faillock.so"
 
 
@@ -123,8 +126,7 @@ def password_complexity(facts: AuditFacts, asked: Asked) -> Verdict:
 @check("host.password-history")
 def password_history(facts: AuditFacts, asked: Asked) -> Verdict:
     """A password that was used before is not taken again."""
-    rules = [line for line in facts.pam.get() if line.text.startswith("password")]
-    rules = [line for line in rules if re.search(r"pam_(pwhistory|unix)\.so.*\bremember=\d+", line.text)]
+    rules = [line for line in in_use(facts.pam.get(), "password") if _remembers(line)]
     if not rules:
         return failed(text("no rule of PAM asks {name}", name="pam_pwhistory"), facts.pam.source)
     kept = [int(match[1]) for line in rules if (match := re.search(r"remember=(\d+)", line.text))]
@@ -132,8 +134,17 @@ def password_history(facts: AuditFacts, asked: Asked) -> Verdict:
     return verdict(words, at(rules[-1]), holds=max(kept) >= asked.number)
 
 
+def _remembers(line: Line) -> bool:
+    """Tell whether a rule refuses old passwords; pam_unix does so whatever else its control makes of it."""
+    refuses = control(line)[2] == "pam_unix.so" or (
+        control(line)[2] == "pam_pwhistory.so" and can_refuse(line)
+    )
+    return refuses and bool(re.search(r"\bremember=\d+", line.text))
+
+
 def _pwquality(facts: AuditFacts) -> list[Line]:
-    return [line for line in facts.pam.get() if "pam_pwquality.so" in line.text]
+    rules = in_use(facts.pam.get(), "password")
+    return [line for line in rules if control(line)[2] == "pam_pwquality.so" and can_refuse(line)]
 
 
 def _number(facts: AuditFacts, rules: Iterable[Line], name: str, otherwise: int) -> int:
@@ -154,7 +165,8 @@ def account_lockout(facts: AuditFacts, asked: Asked) -> Verdict:
     rules = _lockout(facts)
     if not rules:
         return failed(text("no rule of PAM asks {name}", name="pam_faillock"), facts.pam.source)
-    deny = _lockout_number(facts, rules, "deny", 3)  # faillock.conf(5)
+    given = _lockout_numbers(facts, rules, "deny", 3)  # faillock.conf(5)
+    deny = max(given) if all(given) else 0
     return verdict(text("{names}", names=f"deny = {deny}"), at(rules[-1]), holds=0 < deny <= asked.number)
 
 
@@ -164,19 +176,33 @@ def lockout_duration(facts: AuditFacts, asked: Asked) -> Verdict:
     rules = _lockout(facts)
     if not rules:
         return failed(text("no rule of PAM asks {name}", name="pam_faillock"), facts.pam.source)
-    seconds = _lockout_number(facts, rules, "unlock_time", 600)
+    given = _lockout_numbers(facts, rules, "unlock_time", 600)
+    seconds = min(filter(None, given), default=0)
     words = text("{names}", names=f"unlock_time = {seconds}")
     return verdict(words, at(rules[-1]), holds=seconds == 0 or seconds >= asked.number)
 
 
 def _lockout(facts: AuditFacts) -> list[Line]:
-    return [line for line in facts.pam.get() if _LOCKOUT in line.text and line.text.startswith("auth")]
+    """Return the rules that count and lock, none where one of the ways in does neither."""
+    ways = [name for name in ("login", "sshd") if any(x.path == FOLDER + name for x in facts.pam.get())]
+    found = [_locking(in_use(facts.pam.get(), "auth", [name])) for name in ways or [""]]
+    return list(dict.fromkeys(line for rules in found for line in rules)) if all(found) else []
 
 
-def _lockout_number(facts: AuditFacts, rules: Iterable[Line], name: str, otherwise: int) -> int:
+def _locking(rules: list[Line]) -> list[Line]:
+    """Return faillock's rules of one way in; none where a failure is not counted, or a lock lets in."""
+    found = [line for line in rules if control(line)[2] == _LOCKOUT]
+    counts = any("authfail" in control(line)[3].split() for line in found)
+    refuses = any(can_refuse(line) for line in found)
+    return found if counts and refuses else []
+
+
+def _lockout_numbers(facts: AuditFacts, rules: Iterable[Line], name: str, otherwise: int) -> list[int]:
+    """Return a setting of faillock for each rule: its own word goes before the file's."""
     given = [re.search(rf"^{name}\s*=\s*(\d+)", line.text) for line in facts.faillock.get()]
-    given += [re.search(rf"\b{name}=(\d+)", line.text) for line in rules]
-    return next((int(match[1]) for match in reversed(given) if match), otherwise)
+    filed = next((int(match[1]) for match in reversed(given) if match), otherwise)
+    own = [re.search(rf"\b{name}=(\d+)", line.text) for line in rules]
+    return [int(match[1]) if match else filed for match in own]
 
 
 @check("host.shadow-passwords")
@@ -190,7 +216,8 @@ def shadow_passwords(facts: AuditFacts, _: Asked) -> Verdict:
 def no_empty_password(facts: AuditFacts, _: Asked) -> Verdict:
     """No account opens without a password."""
     found = [account.name for account in facts.accounts.get() if account.hash_kind == "empty"]
-    return unless(found, "/etc/shadow", _looked_at(facts.accounts.get()))
+    found += [f"{at(line)} {line.text}" for line in in_use(facts.pam.get(), "auth") if opens(line)]
+    return unless(found, "/etc/shadow, /etc/pam.d", _looked_at(facts.accounts.get()))
 
 
 @check("host.password-hash")
@@ -198,7 +225,8 @@ def password_hash(facts: AuditFacts, _: Asked) -> Verdict:
     """Stored passwords, and those that will be stored, are hashed with SHA-2 or better."""
     accounts = facts.accounts.get()
     kinds = {account.name: account.hash_kind for account in accounts}
-    weak = [f"{name}: {kind}" for name, kind in kinds.items() if kind in {"des", "md5"}]
+    known = STRONG_HASHES | {"locked", "empty", "unshadowed"}  # the last two have a check of their own
+    weak = [f"{name}: {kind}" for name, kind in kinds.items() if kind not in known]
     line = setting(facts.login.get(), "ENCRYPT_METHOD")
     method = line.text.split()[1] if line else "DES"
     if method.lower() not in STRONG_HASHES:
@@ -235,28 +263,43 @@ def groups_exist(facts: AuditFacts, _: Asked) -> Verdict:
 @check("host.administrators")
 def administrators(facts: AuditFacts, asked: Asked) -> Verdict:
     """Groups with an administrator's rights have few members."""
-    found = [
-        f"{group.name}: {member}"
-        for group in facts.groups.get()
-        if group.name in POWERFUL
-        for member in group.members
-        if member != "root"
-    ]
+    groups = {group.gid: group.name for group in facts.groups.get() if group.name in POWERFUL}
+    members = {
+        (one.name, member) for one in facts.groups.get() if one.name in POWERFUL for member in one.members
+    }
+    people = [one for one in facts.accounts.get() if one.login_shell not in NO_LOGIN]
+    members |= {(groups[one.gid], one.name) for one in people if one.gid in groups}
+    found = [f"{group}: {member}" for group, member in sorted(members) if member != "root"]
     return verdict(
-        listed(found) if found else text("none found"), "/etc/group", holds=len(found) <= asked.number
+        listed(found) if found else text("none found"),
+        "/etc/group, /etc/passwd",
+        holds=len(found) <= asked.number,
     )
 
 
 @check("host.su-restricted")
 def su_restricted(facts: AuditFacts, _: Asked) -> Verdict:
     """Only members of one group may become somebody else."""
-    lines = [line for line in facts.pam.get() if line.path == "/etc/pam.d/su"]
-    rules = [line for line in lines if re.match(r"auth\s+(required|requisite)\s+pam_wheel\.so", line.text)]
-    if not lines:
+    ways = [name for name in ("su", "su-l") if any(x.path == FOLDER + name for x in facts.pam.get())]
+    rules = {name: _restricting(in_use(facts.pam.get(), "auth", [name])) for name in ways}
+    if not ways:
         return not_applicable(text("{path} is absent", path="/etc/pam.d/su"), "/etc/pam.d/su")
-    if not rules:
-        return failed(text("no rule of PAM asks {name}", name="pam_wheel"), "/etc/pam.d/su")
-    return passed(text("{names}", names=rules[0].text), at(rules[0]))
+    for name, rule in rules.items():
+        if rule is None:
+            return failed(text("no rule of PAM asks {name}", name="pam_wheel"), FOLDER + name)
+    first = next(rule for rule in rules.values() if rule is not None)
+    return passed(text("{names}", names=first.text), at(first))
+
+
+def _restricting(rules: list[Line]) -> Line | None:
+    """Return the rule that lets only members of a group on; None where another lets somebody by before it."""
+    for line in rules:
+        _, word, module, words = control(line)
+        if module == "pam_wheel.so" and word in {"required", "requisite"} and "deny" not in words.split():
+            return line
+        if word == "sufficient" and module != "pam_rootok.so":
+            return None
+    return None
 
 
 @check("host.service-accounts-cannot-log-in")

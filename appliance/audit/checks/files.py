@@ -69,7 +69,7 @@ login_files_permissions = _mode_check(
 def sudoers_permissions(facts: AuditFacts, asked: Asked) -> Verdict:
     """Who may become root is root's to write. Distributions ship 0440, stricter than the 0640 asked for."""
     files = [file for file in facts.files.get() if file.path.startswith("/etc/sudoers")]
-    files = [file for file in files if file.kind == "file"]
+    files = [file for file in files if file.kind in {"file", "link"}]
     if not files:
         return not_applicable(text("{path} is absent", path="/etc/sudoers"), "/etc/sudoers")
     words = listed([spelled(file) for file in files])
@@ -83,7 +83,7 @@ def cron_permissions(facts: AuditFacts, asked: Asked) -> Verdict:
     present = [file for file in files if file.kind != "absent"]
     if not present:
         return not_applicable(text("{path} is absent", path="/etc/crontab, /etc/cron.*"), facts.files.source)
-    plain = [file for file in present if file.kind == "file"]
+    plain = [file for file in present if file.kind in {"file", "link"}]
     folders = [file for file in present if file.kind == "folder"]
     found = too_open(plain, asked.bits) + too_open(folders, asked.bits | 0o111)
     tables = [file for file in facts.files.get() if file.path.startswith(f"{_TABLES}/")]
@@ -156,8 +156,9 @@ def homes(facts: AuditFacts, _: Asked) -> Verdict:
 @check("host.start-up-files-of-users")
 def start_up_files_of_users(facts: AuditFacts, _: Asked) -> Verdict:
     """What a person's shell runs at login, nobody else writes."""
-    files = [file for file in facts.homes.get() if file.kind == "file"]
-    found = [spelled(file) for file in files if file.bits & GROUP_OR_OTHERS_WRITE]
+    files = [file for file in facts.homes.get() if file.kind in {"file", "link"}]
+    modes = {file.path: int(file.to_mode or "0", 8) if file.kind == "link" else file.bits for file in files}
+    found = [spelled(file) for file in files if modes[file.path] & GROUP_OR_OTHERS_WRITE]
     return unless(found, facts.homes.source, text("{count} looked at, none found", count=len(files)))
 
 
@@ -246,8 +247,9 @@ def unowned_files(facts: AuditFacts, _: Asked) -> Verdict:
 def privileged_files(facts: AuditFacts, _: Asked) -> Verdict:
     """Whatever runs with its owner's rights came with a package of the system."""
     found = facts.finds.get()
-    if found.unpackaged:
-        return failed(listed(found.unpackaged), facts.finds.source)
+    wrong = [*found.unpackaged, *(f"{path} (capabilities)" for path in found.empowered)]
+    if wrong:
+        return failed(listed(wrong), facts.finds.source)
     words = text("{count} files, each from a package", count=len(found.privileged))
     return verdict(words, facts.finds.source, holds=True)
 

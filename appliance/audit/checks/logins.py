@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
+from appliance.audit.checks.pam import in_use
 from appliance.audit.checks.verdict import (
     Asked,
     Verdict,
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from appliance.audit.facts import AuditFacts
-    from appliance.audit.facts_host import Ssh
+    from appliance.audit.facts_host import Ssh, SshBlock, Sudo
 
 #: Algorithms of SSH that rest on SHA-1, MD5, DSA, CBC, short tags or short groups.
 WEAK_SSH = re.compile(
@@ -46,9 +49,18 @@ def _ssh_check(name: str, judge: Callable[[Ssh, Asked], tuple[list[str], list[st
         if not (ssh.installed and ssh.running):
             return not_applicable(text("no SSH server runs"), facts.ssh.source)
         found, shown = judge(ssh, asked)
+        for block in ssh.blocks:  # whom it is for, its words decide
+            wrong, _ = judge(_within(ssh, block), asked)
+            found += [f"{block.where} {block.criteria}: {one}" for one in wrong if one not in found]
         return unless(found, facts.ssh.source, listed(shown))
 
     check(name)(asked_of_ssh)
+
+
+def _within(ssh: Ssh, block: SshBlock) -> Ssh:
+    """Return what holds for the connections of a block; what it takes out of a list takes nothing in."""
+    own = {name: value.lstrip("+^") for name, value in block.settings.items() if not value.startswith("-")}
+    return structs.replace(ssh, settings={**ssh.settings, **own})
 
 
 def _wanted(ssh: Ssh, wanted: dict[str, frozenset[str]]) -> tuple[list[str], list[str]]:
@@ -134,12 +146,11 @@ def ssh_banner(facts: AuditFacts, _: Asked) -> Verdict:
     if not (ssh.installed and ssh.running):
         return not_applicable(text("no SSH server runs"), facts.ssh.source)
     path = ssh.settings.get("banner", "none")
-    shown = [line for line in facts.banner.get() if line.path == path]
-    words = text("{names}", names=f"Banner {path}")
-    return verdict(words, facts.ssh.source, holds=bool(shown) or (path != "none" and path not in _READ))
-
-
-_READ = frozenset({"/etc/issue", "/etc/issue.net", "/etc/motd"})
+    silent = [
+        f"{one.where} {one.criteria}: Banner" for one in ssh.blocks if one.settings.get("banner") == "none"
+    ]
+    found = silent if ssh.warns else [f"Banner {path}"]
+    return unless(found, facts.ssh.source, text("{names}", names=f"Banner {path}"))
 
 
 @check("host.ssh-host-keys")
@@ -185,8 +196,12 @@ def sudo_rules(facts: AuditFacts, _: Asked) -> Verdict:
         for fault, holds in (("NOPASSWD", not rule.authenticate), ("ALL users", "ALL" in rule.users))
         if holds
     ]
-    found += ["Defaults !authenticate"] if sudo.settings.get("authenticate") == "false" else []
-    found += ["Defaults targetpw"] if sudo.settings.get("targetpw") == "true" else []
+    for bound, given in _defaults(sudo):
+        name = f"Defaults{bound} {{}}".format
+        found += [name("!authenticate")] if given.get("authenticate") == "false" else []
+        found += [name("targetpw")] if given.get("targetpw") == "true" else []
+        group = given.get("exempt_group", "false")
+        found += [name(f"exempt_group={group}")] if group not in {"false", "root"} else []
     return unless(found, facts.sudo.source, listed([", ".join(rule.users) for rule in sudo.rules]))
 
 
@@ -196,11 +211,22 @@ def sudo_reuse(facts: AuditFacts, asked: Asked) -> Verdict:
     sudo = facts.sudo.get()
     if not sudo.installed:
         return not_applicable(text("{name} is not installed", name="sudo"), facts.sudo.source)
-    minutes = float(sudo.settings.get("timestamp_timeout", "15"))  # sudoers(5)
-    kind = sudo.settings.get("timestamp_type", "tty")
-    words = text("{names}", names=f"timestamp_timeout={minutes:g}, timestamp_type={kind}")
-    holds = 0 <= minutes <= asked.number and kind in {"tty", "ppid"}
-    return verdict(words, facts.sudo.source, holds=holds)
+    found, shown = list[str](), list[str]()
+    for bound, given in _defaults(sudo):
+        minutes = float(given.get("timestamp_timeout", "15"))  # sudoers(5)
+        kind = given.get("timestamp_type", "tty")
+        shown.append(f"timestamp_timeout={minutes:g}, timestamp_type={kind}{bound and f' ({bound})'}")
+        if not (0 <= minutes <= asked.number and kind in {"tty", "ppid"}):
+            found.append(shown[-1])
+    return unless(found, facts.sudo.source, listed(shown[:1]))
+
+
+def _defaults(sudo: Sudo) -> list[tuple[str, dict[str, str]]]:
+    """Return the settings for all, and with them those of each group of users, hosts or commands."""
+    bound = [
+        (f":{one.bound}", {**sudo.settings, **one.settings}) for one in sudo.defaults if one.bound != "root"
+    ]
+    return [("", sudo.settings), *bound]
 
 
 @check("host.sudo-log")
@@ -209,10 +235,14 @@ def sudo_log(facts: AuditFacts, _: Asked) -> Verdict:
     sudo = facts.sudo.get()
     if not sudo.installed:
         return not_applicable(text("{name} is not installed", name="sudo"), facts.sudo.source)
-    where = {name: sudo.settings.get(name, "") for name in ("syslog", "logfile")}
-    holds = where["syslog"] != "false" or where["logfile"] not in {"", "false"}
-    words = text("{names}", names=f"syslog={where['syslog'] or 'authpriv'} logfile={where['logfile'] or '-'}")
-    return verdict(words, facts.sudo.source, holds=holds)
+    found, shown = list[str](), list[str]()
+    for bound, given in _defaults(sudo):
+        where = {name: given.get(name, "") for name in ("syslog", "logfile")}
+        shown.append(f"syslog={where['syslog'] or 'authpriv'} logfile={where['logfile'] or '-'}{bound}")
+        unlogged = where["syslog"] == "false" and where["logfile"] in {"", "false"}
+        if unlogged or given.get("log_allowed") == "false":
+            found.append(shown[-1])
+    return unless(found, facts.sudo.source, listed(shown[:1]))
 
 
 # --- Consoles and sessions ---------------------------------------------------------------------------------
@@ -237,9 +267,11 @@ def serial_consoles(facts: AuditFacts, _: Asked) -> Verdict:
 @check("host.session-ends")
 def session_ends(facts: AuditFacts, _: Asked) -> Verdict:
     """When somebody logs out, what they left running ends as well."""
-    value = facts.session.get().get("KillUserProcesses", "no")
-    words = text("{names}", names=f"KillUserProcesses={value}")
-    return verdict(words, facts.session.source, holds=value in {"yes", "true", "1", "on"})
+    given = facts.session.get()
+    value, only = given.get("KillUserProcesses", "no"), given.get("KillOnlyUsers", "")
+    shown = [f"KillUserProcesses={value}", *([f"KillOnlyUsers={only}"] if only else [])]
+    holds = value.lower() in {"yes", "true", "1", "on"} and not only
+    return verdict(listed(shown), facts.session.source, holds=holds)
 
 
 @check("host.last-login-shown")
@@ -258,7 +290,8 @@ def last_login_shown(facts: AuditFacts, _: Asked) -> Verdict:
 @check("host.failed-logins-shown")
 def failed_logins_shown(facts: AuditFacts, _: Asked) -> Verdict:
     """Whoever logs in sees how often somebody failed to."""
-    rules = [line for line in facts.pam.get() if "pam_lastlog" in line.text and "showfailed" in line.text]
+    rules = [line for line in in_use(facts.pam.get(), "session") if "pam_lastlog" in line.text]
+    rules = [line for line in rules if "showfailed" in line.text]
     if not rules:
         return failed(text("no rule of PAM asks {name}", name="pam_lastlog showfailed"), facts.pam.source)
     return passed(text("{names}", names=rules[0].text), at(rules[0]))

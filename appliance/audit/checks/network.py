@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING
 
 from appliance.audit.checks.servers import running
@@ -19,8 +20,10 @@ from appliance.audit.checks.verdict import (
 from appliance.text import text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from appliance.audit.facts import AuditFacts
-    from appliance.audit.facts_network import Connection, Listener, Opening
+    from appliance.audit.facts_network import Chain, Connection, Listener, Opening
 
 WANTED_SETTINGS = {
     "net.ipv4.conf.all.accept_redirects": {"0"},
@@ -38,6 +41,9 @@ WANTED_SETTINGS = {
     "net.ipv6.conf.all.accept_source_route": {"0"},
     "net.ipv6.conf.all.forwarding": {"0"},
 }
+_OF_AN_INTERFACE = re.compile(
+    r"net\.ipv[46]\.conf\.(?!all\.|default\.|lo\.).+\.(?:accept_redirects|send_redirects|accept_ra)"
+)
 #: Kinds of interfaces that carry traffic of one network inside another.
 TUNNELS = frozenset(
     {
@@ -50,8 +56,11 @@ _TUNNEL_SERVICES = (
     "tailscaled", "wg-quick", "zerotier-one", "xl2tpd", "autossh", "cloudflared", "frpc", "stunnel4",
 )  # fmt: skip
 SSH_PORTS = frozenset({22})
+#: 10.0.0.0/8 is the widest network that a site has; wider is everybody.
+WIDEST_PREFIX = 8
+PRODUCT_TABLE = "banip"
 _FIREWALL_UNITS = ("banip-firewall.service", "nftables.service", "firewalld.service", "ufw.service")
-_SSH_PORT = "sshd"
+_SSH, _SSH_UNITS = "sshd", frozenset({"ssh.service", "sshd.service"})
 _LOOPBACK = ("127.", "::1")
 _EVERYWHERE = {"0.0.0.0": "tcp/0.0.0.0", "::": "tcp/[::]"}  # noqa: S104 - compared with, not bound
 
@@ -59,6 +68,12 @@ _EVERYWHERE = {"0.0.0.0": "tcp/0.0.0.0", "::": "tcp/[::]"}  # noqa: S104 - compa
 def _spelled(one: Listener) -> str:
     address = f"[{one.address}]" if ":" in one.address else one.address
     return f"{one.protocol}/{address}:{one.port}"
+
+
+def _is_ssh(one: Listener, facts: AuditFacts) -> bool:
+    """Tell whether it is the system's SSH server: any process may call itself so."""
+    ports = facts.ssh.value.settings.get("port", "22").split() if facts.ssh.value else ["22"]
+    return one.process == _SSH and one.unit in _SSH_UNITS and str(one.port) in ports
 
 
 def _is_declared(one: Listener, declared: frozenset[str]) -> bool:
@@ -81,7 +96,7 @@ def listeners(facts: AuditFacts, _: Asked) -> Verdict:
     found = [
         f"{_spelled(one)} {one.process} {one.unit}".strip()
         for one in open_ones
-        if not _is_declared(one, declared) and one.process != _SSH_PORT
+        if not _is_declared(one, declared) and not _is_ssh(one, facts)
     ]
     return unless(found, facts.listeners.source, listed([_spelled(one) for one in open_ones]))
 
@@ -103,13 +118,18 @@ def exposed_ports(facts: AuditFacts, asked: Asked) -> Verdict:
 @check("network.firewall-default-deny")
 def firewall_default_deny(facts: AuditFacts, _: Asked) -> Verdict:
     """What no rule allows is dropped, in and out."""
-    chains = facts.firewall.get().chains
-    filters = [one for one in chains if one.family == "inet" and one.hook in {"input", "output", "forward"}]
+    filters = [one for one in _guarding(facts) if one.hook in {"input", "output", "forward"}]
     dropped = {one.hook for one in filters if one.policy == "drop"}
     words = listed([f"{one.family} {one.table} {one.name} {one.hook} policy {one.policy}" for one in filters])
     if not filters:
         return failed(text("no rule is loaded"), facts.firewall.source)
     return verdict(words, facts.firewall.source, holds={"input", "output"} <= dropped)
+
+
+def _guarding(facts: AuditFacts) -> list[Chain]:
+    """Return the chains that decide: the product's where it has any, whose rules are looked at one by one."""
+    chains = [one for one in facts.firewall.get().chains if one.family == "inet"]
+    return [one for one in chains if one.table == PRODUCT_TABLE] or chains
 
 
 @check("network.egress-attempts")
@@ -122,14 +142,20 @@ def egress_attempts(facts: AuditFacts, _: Asked) -> Verdict:
     return unless(found, facts.firewall.source)
 
 
+def wanted_settings(settings: Iterable[str]) -> dict[str, set[str]]:
+    """Return what each switch may be, those of the interfaces among these with it."""
+    return WANTED_SETTINGS | {name: {"0"} for name in settings if _OF_AN_INTERFACE.fullmatch(name)}
+
+
 @check("network.kernel-settings")
 def kernel_settings(facts: AuditFacts, _: Asked) -> Verdict:
     """The kernel neither forwards nor follows what others tell it about routes."""
     settings = facts.kernel.get()
+    wanted = wanted_settings(settings)
     found = [
         f"{name} = {settings[name]}"
-        for name, wanted in WANTED_SETTINGS.items()
-        if name in settings and settings[name] not in wanted
+        for name in wanted
+        if name in settings and settings[name] not in wanted[name]
     ]
     return unless(found, facts.kernel.source, text("{count} looked at, none found", count=len(settings)))
 
@@ -158,7 +184,7 @@ def firewall_openings(facts: AuditFacts, _: Asked) -> Verdict:
     found = [
         _opening(one)
         for one in firewall.openings
-        if not one.peers or not one.ports or (one.chain == "input" and not set(one.ports) <= declared)
+        if not _names_peers(one) or not one.ports or (one.chain == "input" and not set(one.ports) <= declared)
     ]
     return unless(found, facts.firewall.source, listed([_opening(one) for one in firewall.openings]))
 
@@ -166,6 +192,21 @@ def firewall_openings(facts: AuditFacts, _: Asked) -> Verdict:
 def _declared_ports(facts: AuditFacts) -> frozenset[int]:
     words = (one.rpartition(":")[2].partition("@")[0] for one in facts.proven().listens)
     return frozenset(int(word) for word in words if word.isdigit()) | SSH_PORTS
+
+
+def _names_peers(one: Opening) -> bool:
+    """Tell whether a rule says who: half of all addresses are nobody in particular."""
+    return bool(one.peers) and all(_is_narrow(peer) for peer in one.peers)
+
+
+def _is_narrow(peer: str) -> bool:
+    first, _, last = peer.partition("-")
+    try:
+        network = ipaddress.ip_network(first, strict=False)
+        end = int(ipaddress.ip_address(last)) if last else int(network.broadcast_address)
+    except ValueError:  # a set that packets fill, a card's address
+        return False
+    return end - int(network.network_address) < 1 << (network.max_prefixlen - WIDEST_PREFIX)
 
 
 def _opening(one: Opening) -> str:
@@ -180,13 +221,13 @@ def ssh_from_named_networks(facts: AuditFacts, _: Asked) -> Verdict:
     if not (ssh.installed and ssh.running):
         return not_applicable(text("no SSH server runs"), facts.ssh.source)
     ports = {int(word) for word in ssh.settings.get("port", "22").split()}
-    if not any(one.hook == "input" and one.policy == "drop" for one in firewall.chains):
+    if not any(one.hook == "input" and one.policy == "drop" for one in _guarding(facts)):
         return failed(text("no rule is loaded"), facts.firewall.source)
     ways = [
         one for one in firewall.openings if one.chain == "input" and (set(one.ports) & ports or not one.ports)
     ]
     return unless(
-        [_opening(one) for one in ways if not one.peers],
+        [_opening(one) for one in ways if not _names_peers(one)],
         facts.firewall.source,
         listed([_opening(one) for one in ways]),
     )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Status = Literal["pass", "fail", "manual", "not-applicable", "unknown"]
 SHOWN_MOST = 8
+WRITE = 0o022
 NOTHING = text("none found")
 
 
@@ -133,13 +134,21 @@ def listed(found: Collection[str]) -> Text:
 
 def spelled(file: File) -> str:
     """Return a file with owner and mode in one word group."""
-    return f"{file.path} {file.owner}:{file.group} {file.mode}"
+    leads = f" -> {file.to_owner} {file.to_mode}" if file.to_owner else ""
+    return f"{file.path} {file.owner}:{file.group} {file.mode}{leads}"
 
 
 def too_open(files: Iterable[File], most: int, owners: Collection[str] = ("root",)) -> list[str]:
-    """Return the files with a foreign owner or with bits beyond ``most``; links have no mode of their own."""
-    return [
-        spelled(file)
-        for file in files
-        if file.kind not in {"absent", "link"} and (file.owner not in owners or file.bits & ~most & 0o7777)
-    ]
+    """Return the files with a foreign owner or with bits beyond ``most``.
+
+    Of a link it counts who may write to what it leads to; where it leads nowhere, it has no owner.
+    """
+    return [spelled(file) for file in files if _is_too_open(file, most, owners)]
+
+
+def _is_too_open(file: File, most: int, owners: Collection[str]) -> bool:
+    if file.kind == "link":
+        return bool(file.to_owner) and (
+            file.to_owner not in owners or bool(int(file.to_mode, 8) & ~most & WRITE)
+        )
+    return file.kind != "absent" and (file.owner not in owners or bool(file.bits & ~most & 0o7777))

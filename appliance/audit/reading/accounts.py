@@ -13,10 +13,18 @@ from appliance.audit.facts_host import Account, Failures, File, Group, Line, Log
 from appliance.audit.reading.probe import Unreadable, lines, look, output, output_as_nobody, program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection
 
-NO_LOGIN = frozenset({"/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false", "/bin/sync", ""})
+NO_LOGIN = frozenset({"/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false", "/bin/sync"})
+_START_UP_FILES = (
+    ".profile", ".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".cshrc", ".login", ".kshrc",
+    ".zshenv", ".zprofile", ".zshrc", ".rhosts", ".shosts", ".pam_environment", ".ssh",
+    ".ssh/authorized_keys", ".ssh/authorized_keys2", ".ssh/rc", ".ssh/environment",
+)  # fmt: skip
+QUALITY, QUALITY_DROP_INS = Path("/etc/security/pwquality.conf"), Path("/etc/security/pwquality.conf.d")
 FAILURES_DAYS = 7
+#: Stands for every name that was typed and is nobody's.
+NO_ACCOUNT = "?"
 _HASHES = {
     "y": "yescrypt", "gy": "gost-yescrypt", "7": "scrypt", "6": "sha512", "5": "sha256",
     "2a": "bcrypt", "2b": "bcrypt", "2y": "bcrypt", "1": "md5",
@@ -26,7 +34,9 @@ _SHADOW_FIELDS, _LASTLOG_TIME_WORDS = 9, 6
 
 def accounts() -> tuple[Account, ...]:
     """Ask the name service for accounts, and for what kind of password each has; hashes stay behind."""
-    shadows = {row[0]: row for row in _rows("shadow")}
+    shadows: dict[str, list[str]] = {}
+    for row in _rows("shadow"):
+        shadows.setdefault(row[0], row)  # of two lines the first one counts
     return tuple(_account(row, shadows.get(row[0], [])) for row in _rows("passwd"))
 
 
@@ -61,17 +71,23 @@ def hash_kind(field: str) -> str:
 
 
 def _outside_shadow(field: str) -> str:
+    if not field:
+        return "empty"
     return "locked" if field in {"*", "!"} else "unshadowed"
 
 
 def groups() -> tuple[Group, ...]:
     """Ask the name service for groups."""
-    return tuple(Group(row[0], int(row[2]), tuple(filter(None, row[3].split(",")))) for row in _rows("group"))
+    rows = _rows("group")
+    return tuple(Group(row[0], int(row[2]), tuple(filter(None, row[3].split(",")))) for row in rows)
 
 
-def _rows(database: str) -> Iterator[list[str]]:
-    for line in output("getent", database).splitlines():
-        yield line.split(":")
+def _rows(database: str) -> list[list[str]]:
+    rows = [line.split(":") for line in output("getent", database).splitlines()]
+    if not any(row[0] == "root" for row in rows):
+        message = f"getent {database} tells of no root: {len(rows)} lines"
+        raise Unreadable(message)
+    return rows
 
 
 # --- Logins ------------------------------------------------------------------------------------------------
@@ -98,15 +114,17 @@ def failures() -> Failures:
         message = "/var/log/btmp is absent: logins that fail are not recorded"
         raise Unreadable(message)
     told = output("lastb", "-w", "--time-format", "iso", "--since", f"-{FAILURES_DAYS}days")
-    return Failures(days=FAILURES_DAYS, counts=parse_lastb(told))
+    return Failures(days=FAILURES_DAYS, counts=parse_lastb(told, {row[0] for row in _rows("passwd")}))
 
 
-def parse_lastb(told: str) -> dict[str, int]:
-    """Return how often each account failed; the last line tells since when the record is kept."""
-    names = (line.split()[0] for line in told.splitlines() if line.split() and not line[:1].isspace())
-    counts = Counter(names)
-    counts.pop("btmp", None)
-    return dict(sorted(counts.items()))
+def parse_lastb(told: str, known: Collection[str]) -> dict[str, int]:
+    """Return how often each account failed; the last line tells since when the record is kept.
+
+    What is no account's name is counted as one: people type their password where the name is asked for.
+    """
+    rows = [line for line in told.splitlines() if line.split() and not line[:1].isspace()]
+    names = [row.split()[0] for row in rows if not re.match(r"btmp begins ", row)]
+    return dict(sorted(Counter(name if name in known else NO_ACCOUNT for name in names).items()))
 
 
 # --- Rules of a login --------------------------------------------------------------------------------------
@@ -119,10 +137,8 @@ def pam() -> tuple[Line, ...]:
 
 
 def password_quality() -> tuple[Line, ...]:
-    """Read what pwquality asks of a new password."""
-    return lines(
-        "/etc/security/pwquality.conf", *sorted(Path("/etc/security/pwquality.conf.d").glob("*.conf"))
-    )
+    """Read what pwquality asks of a new password, in the order in which it reads: the main file last."""
+    return lines(*sorted(QUALITY_DROP_INS.glob("*.conf")), QUALITY)
 
 
 def banner() -> tuple[Line, ...]:
@@ -153,6 +169,5 @@ def homes() -> tuple[File, ...]:
     found = []
     for account in accounts():
         if account.login_shell not in NO_LOGIN:
-            names = ("", ".profile", ".bashrc", ".bash_profile", ".rhosts", ".ssh/authorized_keys")
-            found += [look(os.path.normpath(Path(account.home, name))) for name in names]
+            found += [look(os.path.normpath(Path(account.home, name))) for name in ("", *_START_UP_FILES)]
     return tuple(found)

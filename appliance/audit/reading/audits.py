@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from appliance.audit.chain import Ledger
 from appliance.audit.facts_product import AuditChain, AuditHead
 from appliance.audit.survey import survey
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from appliance.release import Server
 
 #: An audit has seconds: `appliance audit verify` reads every folder that is here.
@@ -15,6 +18,11 @@ NEWEST_READ = 12
 FAULTS_NAMED = 50
 #: A review of the logs names one of these.
 RECENT_NAMED = 400
+
+
+def earlier_audits(server: Server) -> tuple[datetime, ...]:
+    """Return when the sealed audits were, as the ledger has it: a folder's name anybody can choose."""
+    return tuple(link.record.taken for link in Ledger(server.state.folder).read().links)
 
 
 def audit_chain(server: Server) -> AuditChain:

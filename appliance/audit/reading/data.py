@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from datetime import datetime, timezone
+import os
+import stat
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from appliance.audit.facts_product import ApiUser, Documents, GradedDocument, RequestLog
-from appliance.audit.reading.probe import FILES_MOST, Unreadable, look, output
+from appliance.audit.reading.probe import FILES_MOST, Unreadable, answer, look, plain_content
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
     from appliance.release import Server
 
 HASHED_MOST_BYTES = 1 << 30
+USERS_MOST_BYTES = 16 << 20
+RECORD_MOST_BYTES = 1 << 20
 LINES_MOST = 500
 NAMED_MOST = 50
 _WANTED = ("document", "grade", "ingested_at", "name", "size_bytes")
-_AUDIT_FOLDER = re.compile(r"(\d{8})T(\d{6})Z?")
 
 
 def data_files(server: Server) -> tuple[File, ...]:
@@ -43,7 +45,7 @@ def api_users(server: Server) -> tuple[ApiUser, ...]:
     """Read who has a key; the digests of the keys stay behind."""
     path = server.data / "api" / "users.json"
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(plain_content(path, USERS_MOST_BYTES, os.O_NOFOLLOW))
     except FileNotFoundError:
         return ()
     for one in found.get("users", ()):
@@ -64,6 +66,7 @@ def documents(server: Server) -> Documents:
         message = f"more than {FILES_MOST * 10} documents"
         raise Unreadable(message)
     contents = [path for path in paths if path.suffix != ".json"]
+    changed, unhashed = _changed(contents)
     records = {path: _record(path.with_name(f"{path.name}.json")) for path in contents}
     grades: dict[str, int] = {}
     for one in records.values():
@@ -73,29 +76,35 @@ def documents(server: Server) -> Documents:
         count=len(contents),
         grades=dict(sorted(grades.items())),
         undescribed=tuple(lacking[:NAMED_MOST]),
-        changed=tuple(_changed(contents))[:NAMED_MOST],
+        changed=tuple(changed[:NAMED_MOST]),
         graded=tuple(GradedDocument(path.name, str(one.get("grade", "?"))) for path, one in records.items()),
+        unhashed=unhashed,
     )
 
 
 def _record(path: Path) -> dict[str, Any]:
     try:
-        found = msgspec.json.decode(path.read_bytes())
-    except (FileNotFoundError, msgspec.DecodeError):
+        found = msgspec.json.decode(plain_content(path, RECORD_MOST_BYTES, os.O_NOFOLLOW))
+    except (OSError, Unreadable, msgspec.DecodeError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _changed(contents: list[Path]) -> list[str]:
-    """Return those whose name is not the digest of their bytes, as far as the budget goes."""
-    left, found = HASHED_MOST_BYTES, []
+def _changed(contents: list[Path]) -> tuple[list[str], int]:
+    """Return those whose name is not the digest of their bytes, and how many the budget did not reach."""
+    left, found, unhashed = HASHED_MOST_BYTES, list[str](), 0
     for path in contents:
-        left -= path.stat().st_size
-        if left < 0:
-            break
-        if hashlib.sha256(path.read_bytes()).hexdigest() != path.name:
+        about = path.lstat()
+        if not stat.S_ISREG(about.st_mode):
             found.append(path.name)
-    return found
+        elif about.st_size > left:
+            unhashed += 1
+        else:
+            left -= about.st_size
+            content = plain_content(path, HASHED_MOST_BYTES, os.O_NOFOLLOW)
+            if hashlib.sha256(content).hexdigest() != path.name:
+                found.append(path.name)
+    return found, unhashed
 
 
 # --- What is recorded --------------------------------------------------------------------------------------
@@ -103,10 +112,9 @@ def _changed(contents: list[Path]) -> list[str]:
 
 def requests() -> RequestLog:
     """Ask the journal for the API's newest lines, and see which of who, when, what and outcome they hold."""
-    told = output(
-        "journalctl", "--unit=banip-api.service", "--output=cat", f"--lines={LINES_MOST}", "--no-pager",
-        codes=(0, 1),
-    )  # fmt: skip
+    told = answer(
+        "journalctl", "--unit=banip-api.service", "--output=cat", f"--lines={LINES_MOST}", "--no-pager"
+    )
     return parse_requests(told)
 
 
@@ -125,15 +133,4 @@ def parse_requests(told: str) -> RequestLog:
         lines=len(lines),
         members=tuple(sorted(common)),
         newest=datetime.fromisoformat(lines[-1]["time"]) if lines and "time" in lines[-1] else None,
-    )
-
-
-def earlier_audits(folder: Path) -> tuple[datetime, ...]:
-    """Return when earlier audits were, as their folders are named."""
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    found = (_AUDIT_FOLDER.match(name) for name in names)
-    return tuple(
-        datetime.strptime(one[1] + one[2], "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
-        for one in found
-        if one
     )

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from appliance.audit.facts_host import File, Host
 from appliance.audit.reading.probe import Unreadable, lines, look, look_below, output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NAMED_FILES = (
     "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/hosts", "/etc/services",
@@ -56,6 +61,13 @@ KERNEL_SETTINGS = (
     "net.ipv6.conf.all.accept_source_route",
     "net.ipv6.conf.all.forwarding",
 )
+#: What an interface decides for itself, whatever stands for all of them (kernel's ip-sysctl).
+INTERFACE_SETTINGS = (
+    ("ipv4", "accept_redirects"),
+    ("ipv4", "send_redirects"),
+    ("ipv6", "accept_ra"),
+    ("ipv6", "accept_redirects"),
+)
 #: File systems of their own below /dev: what programs keep there is theirs.
 _DEVICES_LEFT_OUT = ("/dev/shm", "/dev/mqueue", "/dev/hugepages", "/dev/pts")  # noqa: S108 - left out
 DEVICES_MOST = 20_000
@@ -69,10 +81,19 @@ def host() -> Host:
         name=socket.gethostname(),
         os=about.get("PRETTY_NAME", "?"),
         kernel=os.uname().release,
-        virtualization=output("systemd-detect-virt", codes=(0, 1)).strip(),
+        virtualization=_detected(),
         os_id=f"{about.get('ID', '?')}-{about.get('VERSION_ID', '?')}",
-        container=output("systemd-detect-virt", "--container", codes=(0, 1)).strip() != "none",
+        container=_detected("--container") != "none",
     )
+
+
+def _detected(*options: str) -> str:
+    """Ask what this machine runs in; "none" is an answer, and silence is not. Raises ``Unreadable``."""
+    told = output("systemd-detect-virt", *options, codes=(0, 1)).strip()
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", told):
+        message = f"systemd-detect-virt said {told[:40]!r}"
+        raise Unreadable(message)
+    return told
 
 
 def named_files() -> tuple[File, ...]:
@@ -110,7 +131,16 @@ def device_files() -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def _of_interfaces(family: str, setting: str) -> Iterator[tuple[str, Path]]:
+    """Yield a setting of every interface that packets come in by from elsewhere."""
+    for folder in sorted(Path("/proc/sys/net", family, "conf").glob("*")):
+        off = folder / "disable_ipv6"
+        if folder.name not in {"all", "default", "lo"} and not (off.exists() and off.read_text() == "1\n"):
+            yield f"net.{family}.conf.{folder.name}.{setting}", folder / setting
+
+
 def kernel() -> dict[str, str]:
     """Read the kernel's settings; one that this kernel does not have is left out."""
     paths = {name: Path("/proc/sys", *name.split(".")) for name in KERNEL_SETTINGS}
+    paths |= {name: path for family, one in INTERFACE_SETTINGS for name, path in _of_interfaces(family, one)}
     return {name: path.read_text("ascii").strip() for name, path in paths.items() if path.exists()}

@@ -25,7 +25,9 @@ _PERIOD_DAYS = {"hourly": 0, "daily": 1, "weekly": 7, "monthly": 30, "yearly": 3
 def logs() -> Logs:
     """Ask systemd for the journal's configuration with all its drop-ins, and look where it lies."""
     return Logs(
-        settings=settings(output("systemd-analyze", "cat-config", "systemd/journald.conf", "--no-pager")),
+        settings=settings(
+            output("systemd-analyze", "cat-config", "systemd/journald.conf", "--no-pager"), "Journal"
+        ),
         persistent=Path("/var/log/journal").is_dir(),
         disk_usage=output("journalctl", "--disk-usage").strip(),
         other=active_among(LOG_SERVICES),
@@ -35,7 +37,11 @@ def logs() -> Logs:
 def journal_whole(timeout_s: float = VERIFY_TIMEOUT_S) -> tuple[str, ...]:
     """Ask journalctl to check the digests inside the journal's files; returns what it complains of."""
     done = ran("journalctl", "--verify", "--no-pager", codes=(0, 1), timeout_s=timeout_s)
-    return parse_verify(done.out + done.err)
+    said = parse_verify(done.out + done.err)
+    if done.code and not said:
+        message = f"journalctl --verify ended with 1: {' '.join(done.err[-400:].split())}"
+        raise Unreadable(message)
+    return said
 
 
 def journal_archives(folder: Path = JOURNALS) -> tuple[Path, ...]:
@@ -73,7 +79,11 @@ def rotations() -> tuple[Rotation, ...]:
     if program("logrotate") is None:
         return ()
     done = ran("logrotate", "--debug", "/etc/logrotate.conf", codes=(0, 1))
-    return parse_rotations(done.out + done.err)
+    found = parse_rotations(done.out + done.err)
+    if not found and (done.code or "reading config file" not in done.out + done.err):
+        message = f"logrotate --debug told of no pattern: {' '.join(done.err[:400].split())}"
+        raise Unreadable(message)
+    return found
 
 
 def parse_rotations(told: str) -> tuple[Rotation, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.audit.facts_host import Confinement, Devices, Hardware, Mount, Storage, UsbEvent
-from appliance.audit.reading.probe import lines, output, program
+from appliance.audit.reading.probe import answer, lines, output, program
 from appliance.audit.reading.services import is_active
 
 RADIO_AND_MEDIA = (
@@ -65,10 +65,9 @@ def _blocked() -> set[str]:
 
 def usb_events() -> tuple[UsbEvent, ...]:
     """Ask the journal for what the kernel said of USB storage, newest last."""
-    told = output(
+    told = answer(
         "journalctl", "_TRANSPORT=kernel", "--output=json", "--output-fields=MESSAGE", "--no-pager",
         f"--since=-{USB_EVENTS_DAYS}days", f"--lines={USB_EVENTS_MOST}", f"--grep={_USB_WORDS}",
-        codes=(0, 1),
     )  # fmt: skip
     return parse_usb_events(told)
 

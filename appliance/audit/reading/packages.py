@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.audit.facts_host import PackageFiles, PackageSource, PackageTrust, Programs, Scanner
-from appliance.audit.reading.probe import Unreadable, lines, output, program, ran
+from appliance.audit.reading.probe import (
+    Unreadable,
+    lines,
+    output,
+    plain_text,
+    program,
+    ran,
+    without_secrets,
+)
 from appliance.audit.reading.services import active_among
 
 if TYPE_CHECKING:
@@ -57,8 +65,16 @@ def packages() -> tuple[str, ...]:
 
 def package_files(timeout_s: float = VERIFY_TIMEOUT_S) -> PackageFiles:
     """Ask dpkg to compare every file of every package with the digest that the package brought."""
-    told = output("dpkg", "--verify", codes=(0, 1), timeout_s=timeout_s)
-    return parse_verify(told, len(packages()))
+    return parse_verify(_verified(timeout_s=timeout_s), len(packages()))
+
+
+def _verified(*names: str, timeout_s: float | None = None) -> str:
+    """Ask dpkg, which says by code 1 that something differs. Raises ``Unreadable`` where not what."""
+    done = ran("dpkg", "--verify", *names, codes=(0, 1), timeout_s=timeout_s)
+    if done.code and not done.out.strip():
+        message = f"dpkg --verify ended with 1: {' '.join(done.err[:400].split())}"
+        raise Unreadable(message)
+    return done.out
 
 
 def package_files_since(known: PackageFiles, since: datetime, lists: Path = DIGEST_LISTS) -> PackageFiles:
@@ -77,7 +93,7 @@ def package_files_since(known: PackageFiles, since: datetime, lists: Path = DIGE
     if len(asked_again) > ASKED_AGAIN_MOST:
         message = f"{len(asked_again)} packages changed since the integrity run of {since:%Y-%m-%d}"
         raise Unreadable(message)
-    told = output("dpkg", "--verify", *asked_again, codes=(0, 1)) if asked_again else ""
+    told = _verified(*asked_again) if asked_again else ""
     now = parse_verify(told, known.packages)
     return PackageFiles(
         packages=known.packages,
@@ -132,7 +148,7 @@ def parse_apt(told: str) -> dict[str, str]:
 def _sources(files: Iterable[Path]) -> Iterator[PackageSource]:
     for path in files:
         if path.suffix == ".sources":
-            yield from parse_deb822(path.read_text("utf-8", errors="replace"))
+            yield from parse_deb822(plain_text(path))
         elif path.suffix == ".list":
             yield from (one for line in lines(path) for one in parse_source_line(line.text))
 
@@ -141,7 +157,7 @@ def parse_source_line(line: str) -> Iterator[PackageSource]:
     """Yield what a line of sources.list(5) names: deb [options] uri suite components."""
     found = re.fullmatch(r"deb(?:-src)?\s+(?:\[([^\]]*)\]\s+)?(\S+).*", line.partition("#")[0].strip())
     if found:
-        yield PackageSource(found[2], "trusted=yes" in shlex.split((found[1] or "").lower()))
+        yield PackageSource(without_secrets(found[2]), "trusted=yes" in shlex.split((found[1] or "").lower()))
 
 
 def parse_deb822(content: str) -> Iterator[PackageSource]:
@@ -151,7 +167,7 @@ def parse_deb822(content: str) -> Iterator[PackageSource]:
         given = {name.strip().lower(): value.strip() for name, _, value in (x.partition(":") for x in plain)}
         if given.get("enabled", "yes").lower() != "no":
             for uri in given.get("uris", "").split():
-                yield PackageSource(uri, given.get("trusted", "no").lower() == "yes")
+                yield PackageSource(without_secrets(uri), given.get("trusted", "no").lower() == "yes")
 
 
 # --- Programs that nobody brought --------------------------------------------------------------------------
@@ -211,8 +227,15 @@ def known_to_dpkg(paths: list[str]) -> set[str]:
     known: set[str] = set()
     for first in range(0, len(paths), _QUESTIONS_AT_ONCE):
         told = ran("dpkg-query", "--search", *paths[first : first + _QUESTIONS_AT_ONCE], codes=(0, 1)).out
-        known |= {line.rpartition(": ")[2] for line in told.splitlines()}
+        known |= _known(told)
     return known
+
+
+def _known(told: str) -> set[str]:
+    """Return the paths that packages brought; what somebody here diverted is theirs no more."""
+    rows = [line.rpartition(": ")[::2] for line in told.splitlines()]
+    diverted = {path for name, path in rows if name == "local diversion from"}
+    return {path for _, path in rows} - diverted
 
 
 # --- Scanners ----------------------------------------------------------------------------------------------

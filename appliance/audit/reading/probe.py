@@ -6,15 +6,20 @@ import fcntl
 import grp
 import os
 import pwd
+import re
+import select
+import signal
 import stat
 import subprocess
-import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from zipfile import BadZipFile
 
+import msgspec
 import psutil
 
 from appliance.audit.facts import Fact
@@ -27,10 +32,30 @@ if TYPE_CHECKING:
 TIMEOUT_S = 20
 OUTPUT_BYTES = 16 * 1024 * 1024
 COMPLAINTS_BYTES = 4 * 1024 * 1024
+#: What a program left running may still write once it has ended itself.
+_LAST_WORDS_S = 1.0
+_POLL_S = 0.01
+#: No file of settings is as large; what is, nobody reads whole.
+TEXT_BYTES = 16 * 1024 * 1024
 FILES_MOST = 20_000
+#: Where the distribution has its programs; whoever calls the audit may have others in their PATH.
+FOLDERS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
 _KINDS: dict[int, FileKind] = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
+#: A value behind a name that says what it is (``bindpw=``, a header), or in an address before its host.
+_SECRETS = re.compile(
+    r"(?i)(\b[\w-]*(?:passw(?:or)?d|bindpw|passphrase|secret|token|api[-_]?key|private[-_]?key)[\"']?\s?[=:]\s?"
+    r"|\b(?:proxy-)?authorization\b[\"']?\s+|\bx-api-key\b[\"']?\s+|\bBearer\s+|://(?=[^/\s@]*@))"
+    r"(?:\"[^\"]*\"|'[^']*'|(?<=://)[^/\s@]*(?=@)|[^\s;,]+)"
+)
 _T = TypeVar("_T")
+
+
+#: What a reader may meet: a program or file that answers as nobody expected costs one fact, not the audit.
+_GOES_WRONG = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, RecursionError,
+    BadZipFile, msgspec.MsgspecError, psutil.Error, BanipError,
+)  # fmt: skip
 
 
 class Unreadable(Exception):
@@ -42,16 +67,15 @@ def fact(source: str, read: Callable[[], _T]) -> Fact[_T]:
     try:
         value = read()
     except Unreadable as error:
-        return Fact(source=source, unread=str(error))
-    except (OSError, ValueError, LookupError, TypeError, BadZipFile, psutil.Error, BanipError) as error:
-        return Fact(source=source, unread=f"{type(error).__name__}: {error}")
+        return Fact(source=source, unread=without_secrets(str(error)))
+    except _GOES_WRONG as error:
+        return Fact(source=source, unread=without_secrets(f"{type(error).__name__}: {error}"))
     return Fact(source=source, value=value, unread=None)
 
 
 def program(name: str) -> str | None:
     """Return where the distribution has that program, or None."""
-    folders = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
-    return next((f"{folder}/{name}" for folder in folders if os.access(f"{folder}/{name}", os.X_OK)), None)
+    return next((f"{folder}/{name}" for folder in FOLDERS if os.access(f"{folder}/{name}", os.X_OK)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +101,18 @@ def ran(name: str, *arguments: str, codes: tuple[int, ...] = (0,), timeout_s: fl
     return _ran([path, *arguments], codes, user=None, timeout_s=timeout_s)
 
 
+def answer(name: str, *arguments: str) -> str:
+    """Return what a program writes that says by code 1 that it found nothing, or none of what was asked for.
+
+    Raises ``Unreadable`` where it complains instead: the same code says that it could not look.
+    """
+    done = ran(name, *arguments, codes=(0, 1))
+    if done.code and not done.out.strip() and done.err.strip():
+        message = f"{name} {' '.join(arguments[:4])} ended with 1: {' '.join(done.err[:400].split())}"
+        raise Unreadable(message)
+    return done.out
+
+
 def output_as_nobody(name: str, *arguments: str) -> str:
     """Return what a program writes that runs start-up files: with nobody's rights, as far as we may."""
     user = 65534 if os.geteuid() == 0 else None
@@ -96,6 +132,7 @@ def _ran(argv: list[str], codes: tuple[int, ...], user: int | None, timeout_s: f
             user=user,
             group=user,
             extra_groups=None if user is None else [],
+            start_new_session=True,
         ) as process:
             written = _bounded(process, TIMEOUT_S if timeout_s is None else timeout_s)
         said = os.pread(complaints, COMPLAINTS_BYTES, 0).rstrip(b"\0").decode("utf-8", "replace")
@@ -119,32 +156,65 @@ def _bounded_file() -> int:
 
 
 def _bounded(process: subprocess.Popen[bytes], timeout_s: float) -> bytes:
-    """Read a process's output up to the limit, and end what runs or writes longer."""
-    timer = threading.Timer(timeout_s, process.kill)
-    timer.start()
+    """Read a process's output up to the limit, and end what runs or writes longer, its children with it.
+
+    What it left in the background may hold its output open for ever: that is not waited for.
+    """
     try:
-        written = process.stdout.read(OUTPUT_BYTES + 1) if process.stdout else b""
-        if len(written) > OUTPUT_BYTES:
-            process.kill()
-        process.wait()
+        written = _written(process, time.monotonic() + timeout_s)
     finally:
-        timer.cancel()
+        with suppress(ProcessLookupError):  # its own session, so its own group
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     return written
 
 
+def _written(process: subprocess.Popen[bytes], until: float) -> bytes:
+    """Return what it writes until it ends, the time is over, or it is too much."""
+    stream, written = process.stdout.fileno() if process.stdout else -1, bytearray()
+    while len(written) <= OUTPUT_BYTES and time.monotonic() < until:
+        ready, _, _ = select.select([stream], [], [], min(_LAST_WORDS_S, until - time.monotonic()))
+        more = os.read(stream, 1 << 16) if ready else None
+        if more == b"" or (more is None and _has_ended(process)):
+            break
+        written += more or b""
+    while len(written) <= OUTPUT_BYTES and not _has_ended(process) and time.monotonic() < until:
+        time.sleep(_POLL_S)  # it has closed its output, and is still at work
+    return bytes(written)
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Tell whether it has ended, and leave it: while it is not reaped, nobody else gets its number."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def look(path: str | Path) -> File:
-    """Return the path as lstat sees it; a path that is not there is a fact, too."""
+    """Return the path as lstat sees it; a path that is not there is a fact, too.
+
+    A link says nothing by its own mode: told is as well whose the file or folder is that it leads to.
+    """
     try:
         found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return File(path=str(path), kind="absent")
+    target = _target(path) if stat.S_ISLNK(found.st_mode) else None
     return File(
         path=str(path),
         kind=_KINDS.get(stat.S_IFMT(found.st_mode), "other"),
         mode=f"{stat.S_IMODE(found.st_mode):04o}",
         owner=user_name(found.st_uid),
         group=group_name(found.st_gid),
+        to_mode=f"{stat.S_IMODE(target.st_mode):04o}" if target else "",
+        to_owner=user_name(target.st_uid) if target else "",
     )
+
+
+def _target(path: str | Path) -> os.stat_result | None:
+    try:
+        found = Path(path).stat()
+    except OSError:  # it leads nowhere, or in a circle
+        return None
+    return found if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode) else None
 
 
 @cache
@@ -195,11 +265,38 @@ def lines(*paths: str | Path) -> tuple[Line, ...]:
 
 
 def _lines(path: Path) -> Iterable[Line]:
-    try:
-        content = path.read_text("utf-8", errors="replace")
-    except FileNotFoundError:
-        return
-    for number, line in enumerate(content.splitlines(), start=1):
+    for number, line in enumerate(plain_text(path).splitlines(), start=1):
         words = " ".join(line.split())
         if words and not words.startswith("#"):
-            yield Line(str(path), number, words[:400])
+            yield Line(str(path), number, without_secrets(words)[:400])
+
+
+def without_secrets(words: str) -> str:
+    """Return words of a configuration without the values of what is called a secret in them."""
+    return _SECRETS.sub(lambda found: f"{found[1]}***", words)
+
+
+def plain_text(path: str | Path, most: int = TEXT_BYTES) -> str:
+    """Return what a plain file of text holds, nothing where it is absent. Raises ``Unreadable``."""
+    try:
+        return plain_content(path, most).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+
+
+def plain_content(path: str | Path, most: int, flags: int = 0) -> bytes:
+    """Return what a plain file holds. Raises ``Unreadable``, ``OSError``.
+
+    A pipe or a device in its place would never end, and a sparse file can claim any size.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
+    with os.fdopen(descriptor, "rb") as file:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            message = f"{path} is no plain file"
+            raise Unreadable(message)
+        content = b"" if about.st_size > most else file.read(most + 1)
+    if max(about.st_size, len(content)) > most:
+        message = f"{path} has more than {most} bytes"
+        raise Unreadable(message)
+    return content

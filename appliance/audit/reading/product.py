@@ -36,6 +36,7 @@ _PROPERTIES = (
 _SECRET = re.compile(
     r"(?:^|_)(PASSWORD|PASSWD|SECRET|TOKEN|APIKEY|API_KEY|PRIVATE_KEY|CREDENTIALS?)$", re.IGNORECASE
 )
+_IN_AN_ADDRESS = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 _INTAKES_MOST = 500
 #: Journal events of which each means that somebody had a medium at this server.
 _INTAKES = ("adopted", "imported", "refused", "started")
@@ -204,8 +205,8 @@ def _unit(one: dict[str, str], exposures: Mapping[str, float]) -> Unit:
 
 def secret_names(environment: str) -> tuple[str, ...]:
     """Return the names of variables that hold a secret, as systemd shows an environment; never a value."""
-    names = (word.partition("=")[0] for word in shlex.split(environment))
-    return tuple(name for name in names if _SECRET.search(name))
+    pairs = (word.partition("=") for word in shlex.split(environment))
+    return tuple(name for name, _, value in pairs if _SECRET.search(name) or _IN_AN_ADDRESS.search(value))
 
 
 def _user_of(pid: int) -> str:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from appliance.audit.facts_host import Key, Ssh, Sudo, SudoRule, Terminal
+from appliance.audit.facts_host import Key, Ssh, SshBlock, Sudo, SudoDefaults, SudoRule, Terminal
 from appliance.audit.reading.accounts import NO_LOGIN, accounts
-from appliance.audit.reading.probe import Unreadable, output, program, ran
+from appliance.audit.reading.probe import Unreadable, lines, output, plain_text, program, ran
 from appliance.audit.reading.services import active_among, settings, shown
+from appliance.audit.reading.sshd import blocks, started_with
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from appliance.audit.facts_host import Account
+
+_SUDOERS = ("sudoers_policy", "sudoers_io", "sudoers_audit")
 _SSH_UNITS = ("ssh.service", "sshd.service", "ssh.socket", "sshd.socket")
 _GETTYS = ("getty@*", "serial-getty@*", "console-getty*", "container-getty@*", "autovt@*")
 
@@ -21,22 +28,52 @@ def ssh() -> Ssh:
     if program("sshd") is None:
         return Ssh(installed=False)
     try:
-        rows = [line.partition(" ") for line in output("sshd", "-T").splitlines()]
+        given = _told()
     except Unreadable:  # without the folder that its unit makes, sshd tells nothing
         if active_among(_SSH_UNITS):
             raise
         return Ssh(installed=True, running=False)
-    homes = [Path(one.home) for one in accounts() if one.login_shell not in NO_LOGIN]
+    people = [one for one in accounts() if one.login_shell not in NO_LOGIN]
     return Ssh(
         installed=True,
-        settings={name.lower(): value.strip() for name, _, value in rows},
+        settings=given,
+        blocks=(*blocks(), *(_as_started(options) for options in started_with())),
+        warns=given.get("banner", "none") != "none" and bool(plain_text(given["banner"]).strip()),
         host_keys=tuple(
             key for path in sorted(Path("/etc/ssh").glob("ssh_host_*_key.pub")) for key in _keys(path)
         ),
         authorized=tuple(
-            key for home in sorted(set(homes)) for key in _keys(home / ".ssh" / "authorized_keys")
+            key for path in _key_files(people, given.get("authorizedkeysfile", "")) for key in _keys(path)
         ),
     )
+
+
+def _told(*options: str) -> dict[str, str]:
+    """Return the settings; what is told several times (port) is one value of several words."""
+    found: dict[str, str] = {}
+    for line in output("sshd", "-T", *options).splitlines():
+        name, _, value = line.partition(" ")
+        found[name.lower()] = f"{found.get(name.lower(), '')} {value}".strip()
+    return found
+
+
+def _as_started(options: tuple[str, ...]) -> SshBlock:
+    """Ask for the settings of a server that has options. Raises ``Unreadable`` for a file of its own."""
+    if any(one.startswith("-f") for one in options):
+        message = f"an SSH server at work goes by another file: {' '.join(options)}"
+        raise Unreadable(message)
+    return SshBlock("/proc", f"sshd {' '.join(options)}", _told(*options))
+
+
+def _key_files(people: list[Account], patterns: str) -> list[Path]:
+    """Return the files of keys that open an account, by the names that sshd looks for (sshd_config(5))."""
+    names = [name for name in patterns.split() if name != "none"]
+    return sorted({Path(one.home, _spelled(name, one)) for one in people for name in names})
+
+
+def _spelled(name: str, one: Account) -> str:
+    tokens = {"%h": one.home, "%u": one.name, "%U": str(one.uid), "%%": "%"}
+    return re.sub(r"%[huU%]", lambda found: tokens[found[0]], name)
 
 
 def _keys(path: Path) -> tuple[Key, ...]:
@@ -56,16 +93,27 @@ def parse_keys(path: str, told: str) -> tuple[Key, ...]:
 
 
 def sudo() -> Sudo:
-    """Ask cvtsudoers for the rules as sudo reads them."""
+    """Ask cvtsudoers for the rules as sudo reads them, with every alias spelled out.
+
+    Raises ``Unreadable`` where sudo is told to go by something else than /etc/sudoers (sudo.conf(5)).
+    """
     if program("sudo") is None:
         return Sudo(installed=False)
-    return parse_sudoers(output("cvtsudoers", "--output-format", "json", "/etc/sudoers"))
+    for line in lines("/etc/sudo.conf"):
+        words = line.text.split()
+        known = words[1:] in ([name, "sudoers.so"] for name in _SUDOERS)
+        if words[0] == "Plugin" and not known:
+            message = f"{line.path}:{line.number} names another policy: {line.text}"
+            raise Unreadable(message)
+    told = output("cvtsudoers", "--expand-aliases", "--output-format", "json", "/etc/sudoers")
+    return parse_sudoers(told)
 
 
 def parse_sudoers(told: str) -> Sudo:
     """Return rules and settings out of cvtsudoers' JSON (cvtsudoers(1))."""
     about = json.loads(told)
-    given = [option for one in about.get("Defaults", ()) for option in one.get("Options", ())]
+    groups = about.get("Defaults", ())
+    given = [option for one in groups if not one.get("Binding") for option in one.get("Options", ())]
     return Sudo(
         installed=True,
         rules=tuple(
@@ -73,8 +121,17 @@ def parse_sudoers(told: str) -> Sudo:
             for spec in about.get("User_Specs", ())
             for command in spec.get("Cmnd_Specs", ())
         ),
-        settings={name: _word(value) for option in given for name, value in option.items()},
+        settings=_settings(given),
+        defaults=tuple(
+            SudoDefaults(", ".join(_names(one["Binding"])), _settings(one.get("Options", ())))
+            for one in groups
+            if one.get("Binding")
+        ),
     )
+
+
+def _settings(options: Iterable[dict[str, Any]]) -> dict[str, str]:
+    return {name: _word(value) for option in options for name, value in option.items()}
 
 
 def _rule(spec: dict[str, Any], command: dict[str, Any]) -> SudoRule:
@@ -89,13 +146,14 @@ def _rule(spec: dict[str, Any], command: dict[str, Any]) -> SudoRule:
 
 
 def _names(members: Any) -> tuple[str, ...]:  # noqa: ANN401 - cvtsudoers' own shapes
-    """Spell members as sudoers does: %group, !negated."""
+    """Spell members as sudoers does: %group, !negated; of a command its program: words may be secret."""
     found = []
     for member in members:
         for kind, value in member.items():
             if kind != "negated":
                 prefix = ("!" if member.get("negated") else "") + ("%" if kind == "usergroup" else "")
-                found.append(f"{prefix}{value}")
+                program_of, _, words = str(value).partition(" ") if kind == "command" else (value, "", "")
+                found.append(f"{prefix}{program_of}{' ...' if words else ''}")
     return tuple(found)
 
 
@@ -124,4 +182,4 @@ def terminals() -> tuple[Terminal, ...]:
 
 def session() -> dict[str, str]:
     """Ask for the session manager's configuration with all its drop-ins."""
-    return settings(output("systemd-analyze", "cat-config", "systemd/logind.conf", "--no-pager"))
+    return settings(output("systemd-analyze", "cat-config", "systemd/logind.conf", "--no-pager"), "Login")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.audit.facts_host import Service
-from appliance.audit.reading.probe import lines, output, ran
+from appliance.audit.reading.probe import Unreadable, lines, output, ran
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +25,9 @@ def services() -> tuple[Service, ...]:
     listed = output("systemctl", "list-unit-files", *form, timeout_s=LISTING_TIMEOUT_S)
     rows = (line.split() for line in listed.splitlines())
     enabled = {row[0]: row[1] for row in rows if len(row) > 1}
+    if not active or not enabled:  # there is no system without any: nothing was told
+        message = f"systemctl tells of {len(active)} units and {len(enabled)} unit files"
+        raise Unreadable(message)
     return tuple(
         Service(name, active.get(name, "inactive"), enabled.get(name, "-"))
         for name in sorted(active.keys() | enabled.keys())
@@ -56,10 +60,21 @@ def shown(properties: str, names: Sequence[str]) -> Iterator[dict[str, str]]:
         yield dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
 
 
-def settings(content: str) -> dict[str, str]:
-    """Return the assignments of systemd's configuration files; the last one counts."""
-    rows = (line.partition("=") for line in content.splitlines() if "=" in line and line[:1] not in "#;")
-    return {name.strip(): value.strip() for name, _, value in rows}
+def settings(content: str, section: str) -> dict[str, str]:
+    """Return the assignments of a section of systemd's files, as ``cat-config`` shows them; the last counts.
+
+    Outside of its section an assignment is none; a section ends with its file, which begins with its name.
+    """
+    found: dict[str, str] = {}
+    here = ""
+    for line in content.splitlines():
+        head, words = re.fullmatch(r"\s*\[(.*)\]\s*", line), line.strip()
+        if head or re.match(r"# /\S+$", line):
+            here = head[1] if head else ""
+        elif here == section and "=" in words and words[0] not in "#;":
+            name, _, value = words.partition("=")
+            found[name.strip()] = value.strip()
+    return found
 
 
 def core_dumps() -> dict[str, str]:
@@ -72,5 +87,9 @@ def core_dumps() -> dict[str, str]:
     told = ran("systemd-analyze", "cat-config", "systemd/coredump.conf", "--no-pager", codes=(0, 1))
     folder = Path("/etc/security/limits.d")
     rows = [line.text.split() for line in lines("/etc/security/limits.conf", *sorted(folder.glob("*.conf")))]
-    given = [row[3] for row in rows if row[:3] in (["*", "hard", "core"], ["*", "-", "core"]) and row[3:]]
-    return settings(f"{told.out}\n{limit}") | ({"limits.conf": given[-1]} if given else {})
+    hard = [(row[0], row[3]) for row in rows if row[3:] and row[1] in {"hard", "-"} and row[2] == "core"]
+    for_all = [value for whom, value in hard if whom == "*"][-1:]  # what is given to somebody goes before it
+    found = [value for whom, value in hard if whom != "*" and value != "0"] or for_all
+    name, _, value = limit.partition("=")
+    kept = settings(told.out, "Coredump") | {name: value}
+    return kept | ({"limits.conf": found[0]} if for_all else {})

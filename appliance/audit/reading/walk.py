@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
+import struct
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.audit.facts_host import Finds
 from appliance.audit.reading.packages import known_to_dpkg, names_of
-from appliance.audit.reading.probe import Unreadable, group_name, user_name
+from appliance.audit.reading.probe import Unreadable, group_name, plain_content, user_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 ENTRIES_MOST = 2_000_000
 SECONDS_MOST = 300
 NAMED_MOST = 200
-#: Not the host's own files: the kernel's, what is plugged in, and container layers.
+#: Not the host's own files: the kernel's, and container layers.
 LEFT_OUT = (
-    "/proc", "/sys", "/dev", "/run", "/media", "/mnt", "/var/lib/containers", "/var/lib/docker",
-    "/var/lib/containerd",
+    "/proc", "/sys", "/dev", "/run", "/var/lib/containers", "/var/lib/docker", "/var/lib/containerd",
 )  # fmt: skip
+#: What is mounted below these is plugged in; a plain folder there is the host's.
+_PLUGGED_IN = ("/media/", "/mnt/", "/media", "/mnt")
 #: Below Banip's root: content by digest, whose integrity is a check of its own, and container layers.
 LEFT_OUT_BELOW_ROOT = ("store", "containers")
 _REMOTE = frozenset(
@@ -48,7 +50,14 @@ _READ_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 _KEY_GROUPS = frozenset({"root", "ssl-cert"})
 
 
-_KINDS = ("world", "unowned", "privileged", "trust", "hidden", "keys")
+#: Stands for what lies deeper than a path can say.
+_TOO_DEEP = os.stat_result((0,) * 10)
+_ANY_EXECUTES = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
+_TRUST_FILES = frozenset({"/etc/hosts.equiv", "/etc/shosts.equiv", "/etc/ssh/shosts.equiv"})
+#: chown, dac_override, dac_read_search, fowner, setgid, setuid, setpcap, sys_module, sys_rawio, sys_chroot,
+#: sys_ptrace, sys_admin, mknod, setfcap, mac_override, mac_admin, bpf: with each of them one is root.
+_STRONG = sum(1 << bit for bit in (0, 1, 2, 3, 6, 7, 8, 16, 17, 18, 19, 21, 27, 31, 32, 33, 39))
+_KINDS = ("empowered", "world", "unowned", "privileged", "trust", "hidden", "keys")
 
 
 def finds(root: Path, top: Path = Path("/")) -> Finds:
@@ -65,6 +74,8 @@ def finds(root: Path, top: Path = Path("/")) -> Finds:
             raise Unreadable(message)
         for name in _noteworthy(path, about):
             found[name].append(path)
+        if about is _TOO_DEEP:
+            found["hidden"].append(f"{path[:200]}... ({len(path)})")
     return Finds(
         seen=seen,
         world_writable=_cut(found["world"]),
@@ -73,6 +84,7 @@ def finds(root: Path, top: Path = Path("/")) -> Finds:
         unpackaged=_cut(_unpackaged(found["privileged"])),
         trust_files=_cut(found["trust"]),
         hidden=_cut(_unpackaged(found["hidden"])),
+        empowered=_cut(found["empowered"]),
         open_keys=_cut([path for path in found["keys"] if _is_open_key(path)]),
     )
 
@@ -90,7 +102,9 @@ def _noteworthy(path: str, about: os.stat_result) -> Iterator[str]:
         yield "unowned"
     if stat.S_ISREG(mode) and mode & _PRIVILEGED and mode & stat.S_IXUSR:
         yield "privileged"
-    if path.endswith("/.rhosts") or path == "/etc/hosts.equiv":
+    if stat.S_ISREG(mode) and mode & _ANY_EXECUTES and _is_empowered(path):
+        yield "empowered"
+    if path.endswith(("/.rhosts", "/.shosts")) or path in _TRUST_FILES:
         yield "trust"
     if is_hidden(path):
         yield "hidden"
@@ -101,6 +115,22 @@ def _noteworthy(path: str, about: os.stat_result) -> Iterator[str]:
         and about.st_size <= _KEY_MOST_BYTES
     ):
         yield "keys"
+
+
+def _is_empowered(path: str) -> bool:
+    """Tell whether a program gets capabilities by which it becomes root (capabilities(7))."""
+    try:
+        raw = os.getxattr(path, "security.capability", follow_symlinks=False)
+    except OSError:  # none, or gone
+        return False
+    return bool(granted(raw) & _STRONG)
+
+
+def granted(raw: bytes) -> int:
+    """Return a file's capabilities, a bit each: after a magic word, pairs of permitted and inheritable."""
+    words = struct.unpack(f"<{len(raw) // 4}I", raw[: len(raw) // 4 * 4])
+    low, high = words[1:3], words[3:5]
+    return (low[0] | low[1] if len(low) > 1 else 0) | (high[0] | high[1] if len(high) > 1 else 0) << 32
 
 
 def is_hidden(path: str) -> bool:
@@ -116,32 +146,58 @@ def _is_open_key(path: str) -> bool:
     """Tell whether a file is a private key that others than its owner can really come to."""
     if not path.startswith(_KEY_TREES):
         return False
-    about = os.lstat(path)
+    try:
+        about = os.lstat(path)
+        closed = any(not parent.stat().st_mode & stat.S_IXOTH for parent in Path(path).parents)
+        content = plain_content(path, _KEY_MOST_BYTES, os.O_NOFOLLOW)
+    except (FileNotFoundError, Unreadable):  # it went, or is another since
+        return False
     group = bool(about.st_mode & stat.S_IRGRP) and group_name(about.st_gid) not in _KEY_GROUPS
     others = bool(about.st_mode & stat.S_IROTH)
-    closed = any(not parent.stat().st_mode & stat.S_IXOTH for parent in Path(path).parents)
-    if not ((others and not closed) or (group and group_name(about.st_gid) != user_name(about.st_uid))):
+    foreign = group and group_name(about.st_gid) != user_name(about.st_uid)
+    is_open = (others and not closed) or foreign or _has_own_list(path)
+    return is_open and b"PRIVATE KEY" in content
+
+
+def _has_own_list(path: str) -> bool:
+    """Tell whether a list of access says who may read a file, beside its mode (acl(5))."""
+    try:
+        return "system.posix_acl_access" in os.listxattr(path, follow_symlinks=False)
+    except OSError:  # a file system without any
         return False
-    with Path(path).open("rb") as content:
-        return b"PRIVATE KEY" in content.read(_KEY_MOST_BYTES)
 
 
 def _left_out(root: Path) -> frozenset[str]:
-    mounts = (line.split() for line in Path("/proc/self/mounts").read_text("utf-8").splitlines())
-    remote = {mount[1] for mount in mounts if mount[2] in _REMOTE}
-    return frozenset(LEFT_OUT) | {str(root / name) for name in LEFT_OUT_BELOW_ROOT} | remote
+    told = Path("/proc/self/mounts").read_text("utf-8", errors="surrogateescape")
+    mounts = [(_unescaped(target), kind) for _, target, kind, *_ in map(str.split, told.splitlines())]
+    theirs = {target for target, kind in mounts if kind in _REMOTE or target.startswith(_PLUGGED_IN)}
+    return frozenset(LEFT_OUT) | {str(root / name) for name in LEFT_OUT_BELOW_ROOT} | theirs
+
+
+def _unescaped(word: str) -> str:
+    """Return a mount's path: blanks and the like are octal in the kernel's table."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), word)
 
 
 def _entries(top: Path, left_out: frozenset[str]) -> Iterator[tuple[str, os.stat_result]]:
     folders = [str(top)]
     while folders:
-        with suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:  # it may go while we look
-            for entry in entries:
-                about = None if entry.path in left_out else _about(entry)
-                if about is not None:
-                    yield entry.path, about
-                    if stat.S_ISDIR(about.st_mode):
-                        folders.append(entry.path)
+        folder = folders.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except (FileNotFoundError, NotADirectoryError):  # it went while we looked
+            continue
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            yield folder, _TOO_DEEP  # anybody may make such a tree: it is told, and does not end the walk
+            continue
+        for entry in entries:
+            about = None if entry.path in left_out else _about(entry)
+            if about is not None:
+                yield entry.path, about
+                if stat.S_ISDIR(about.st_mode):
+                    folders.append(entry.path)
 
 
 def _about(entry: os.DirEntry[str]) -> os.stat_result | None:
@@ -149,6 +205,10 @@ def _about(entry: os.DirEntry[str]) -> os.stat_result | None:
         return entry.stat(follow_symlinks=False)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return _TOO_DEEP
 
 
 def _unpackaged(paths: list[str]) -> list[str]:
