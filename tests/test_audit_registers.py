@@ -6,7 +6,7 @@ import hashlib
 import json
 from copy import deepcopy
 from dataclasses import replace
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -490,10 +490,10 @@ def test_a_bad_register_is_named_by_file_line_and_place(site: Path, fault: str) 
 def test_the_coverage_command_counts_what_the_registers_of_the_site_answer(
     site: Path, tmp_path: Path
 ) -> None:
-    given = entered()
+    given, today = entered(), korean_day(datetime.now(timezone.utc))
     for one in given.values():
         if isinstance(one, dict):
-            one["expires"] = "2099-12-31"
+            one["date"], one["expires"] = today.isoformat(), (today + timedelta(days=365)).isoformat()
     (site / "registers.yaml").write_bytes(msgspec.yaml.encode(given))
     told = CliRunner().invoke(
         cli, ["--root", str(tmp_path), "audit", "coverage", "--guide", "nis", "--site", str(site), "--json"]
