@@ -60,7 +60,6 @@ def test_the_comparison_names_checks_that_exist_each_once() -> None:
     assert len({one.what for one in AGREEMENT}) == len(AGREEMENT)
 
 
-@pytest.mark.slow  # until `make audit-lynis` has written its table
 def test_the_document_explains_all_that_lynis_left_and_reaches_85() -> None:
     document = DOCUMENT.read_text("utf-8")
     assert unexplained(document) == []
