@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.qemu, pytest.mark.network]
 
 #: imported, planned, release folder, first environment, switched: each a moment of another kind of write.
-LINES = (1, 3, 4, 5, 7)
+LINES = (1, *(pytest.param(line, marks=pytest.mark.slow) for line in (3, 5)), 4, 7)
 _POLL_S = 0.05
 _HANG_UP_S = 60
 
