@@ -241,7 +241,7 @@ def test_the_operators_guide_quotes_what_the_screen_says() -> None:
     cells = re.findall(r"^\| (.+?) \((?:10|11|12|20)\) \|", guide, re.MULTILINE)
     quoted = [words for cell in cells for words in cell.split(" / ")]
     assert len(quoted) >= 12
-    assert not [words for words in quoted if words not in said]
+    assert not [words for words in quoted if words.removesuffix(" …") not in said]
     for words in ("서명은 앞으로 {days}일 동안 유효합니다", "시각을 {time}(으)로 맞추었습니다"):
         assert words in said
 
