@@ -7,10 +7,10 @@ here is shown, so that it can be compared by eye.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from appliance.audit.checks.access import HEIGHT
-from appliance.audit.checks.accounts import NO_LOGIN, POWERFUL
+from appliance.audit.checks.accounts import NO_LOGIN, POWERFUL, members_of
 from appliance.audit.checks.verdict import (
     Asked,
     Verdict,
@@ -28,7 +28,7 @@ from appliance.release import OPERATOR
 from appliance.text import Text, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from appliance.audit.dated import Attached, Day
     from appliance.audit.facts import AuditFacts
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from appliance.audit.facts_product import ApiUser, AuditChain, SensitiveCommand, StateJournal
     from appliance.audit.registers import Emergency, Register, RegisterName, Rehearsal, Review, Reviews, Way
 
+_Entry = TypeVar("_Entry", "Rehearsal", "Review")
 _DIGITS = 12
 
 
@@ -91,6 +92,11 @@ def _open(asked: Asked, seen: _Seen) -> Text:
     )
 
 
+def _newest(entries: Iterable[_Entry], today: Day) -> _Entry | None:
+    """Return the newest that has been done; what is entered for a day to come has not."""
+    return max((one for one in entries if one.date <= today), key=lambda one: one.date, default=None)
+
+
 def _lacking(asked: Asked, *papers: Attached) -> Text | None:
     names = asked.declared.lacking(papers)
     if not names:
@@ -130,14 +136,11 @@ def approved_administrators(facts: AuditFacts, asked: Asked) -> Verdict:
 
 def _administrators(facts: AuditFacts) -> Iterator[str]:
     """Yield each with the way by which it has an administrator's rights: ``kim (sudo)``."""
-    groups = {one.name: one for one in facts.groups.get()}
     accounts = facts.accounts.get()
     named = {word for rule in facts.sudo.get().rules for word in rule.users}
     by_sudo = {word[1:] for word in named if word.startswith("%")}
-    for name in sorted((POWERFUL | by_sudo) & groups.keys()):
-        group = groups[name]
-        primary = [one.name for one in accounts if one.gid == group.gid]
-        yield from (f"{one} ({name})" for one in (*group.members, *primary) if one != "root")
+    members = members_of(POWERFUL | by_sudo, facts.groups.get(), accounts)
+    yield from (f"{member} ({group})" for group, member in members)
     yield from (f"{one} (sudoers)" for one in named if not one.startswith("%") and one != "root")
     yield from (f"{one.name} (UID 0)" for one in accounts if one.uid == 0 and one.name != "root")
 
@@ -263,8 +266,7 @@ def reviewed(facts: AuditFacts, asked: Asked) -> Verdict:
     if register is None or "reviews" not in asked.declared.in_force():
         return Verdict("manual", _open(asked, seen), seen.places)
     today = korean_day(facts.taken)
-    done = [one for one in register.reviews if one.date <= today]
-    newest = max(done, key=lambda one: one.date, default=None)
+    newest = _newest(register.reviews, today)
     if newest is None:
         return failed(text("no review of the logs is entered"), seen.places)
     fault = next(_faults_of_review(newest, register, chain, asked, today), None)
@@ -336,8 +338,7 @@ def rehearsed(facts: AuditFacts, asked: Asked) -> Verdict:
     if register is None or "emergency" not in asked.declared.in_force():
         return Verdict("manual", _open(asked, seen), seen.places)
     today = korean_day(facts.taken)
-    done = [one for one in register.rehearsals if one.date <= today]
-    newest = max(done, key=lambda one: one.date, default=None)
+    newest = _newest(register.rehearsals, today)
     if newest is None:
         return failed(text("no rehearsal of the way back is entered"), seen.places)
     fault = next(_faults_of_rehearsal(newest, register, days, asked, today), None)
