@@ -29,7 +29,8 @@ from appliance.errors import BanipError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-TIMEOUT_S = 20
+#: Long, because a server that answers many people answers its operator late, and late is not `unknown`.
+TIMEOUT_S = 60
 OUTPUT_BYTES = 16 * 1024 * 1024
 COMPLAINTS_BYTES = 4 * 1024 * 1024
 #: What a program left running may still write once it has ended itself.
