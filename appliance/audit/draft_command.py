@@ -142,7 +142,7 @@ def _read(
     from appliance.audit.seal import FACTS, RESULT, key_name, unseal  # noqa: PLC0415 - as above
 
     folder, expected = _newest(session) if source is None else (source, None)
-    if folder.is_file():
+    if folder.exists() and not folder.is_dir():
         raise BadInput(
             text("a draft is made out of a sealed audit alone"),
             where=folder,

@@ -66,7 +66,7 @@ def _read(seen: Callable[[], Sequence[Any]]) -> tuple[Sequence[Any] | None, Note
     try:
         found = seen()
     except NotRead as missing:
-        return None, (text("not read: {reason}", reason=missing),)
+        return None, (text("not read: {reason}", reason=str(missing)),)
     except (ValueError, LookupError, OverflowError) as odd:
         return None, (text("not understood: {reason}", reason=repr(odd)),)
     return found, () if found else (text("none found"),)
@@ -222,7 +222,7 @@ def _way(one: Opening) -> str:
     return f"{one.chain} {' '.join(one.peers) or '*'} : {','.join(map(str, one.ports)) or '*'}"
 
 
-def _by_port(openings: Sequence[Opening]) -> list[object]:
+def _by_port(openings: Sequence[Opening]) -> list[Noted]:
     peers = dict[int, dict[str, None]]()
     for one in openings:
         for port in one.ports:
@@ -230,13 +230,14 @@ def _by_port(openings: Sequence[Opening]) -> list[object]:
     return [_by_peers(port, list(peers[port])) for port in sorted(peers)]
 
 
-def _by_peers(port: int, seen: Sequence[str]) -> object:
+def _by_peers(port: int, seen: Sequence[str]) -> Noted:
     """Return a way; a peer that is no network (a range, a name, a set of nft, anybody) is a blank."""
-    fitting = [_network_of(peer) for peer in seen]
-    unfit = [peer for peer, network in zip(seen, fitting, strict=True) if network is BLANK]
-    peers: object = [one for one in fitting if one is not BLANK] + [BLANK] * bool(unfit)
-    entry = {"port": _fitting(port, Port), "peers": peers}
-    return Noted(entry, (_unfit(unfit),)) if unfit else entry
+    networks = {peer: _network_of(peer) for peer in seen}
+    unfit = [peer for peer, network in networks.items() if network is BLANK]
+    fitting = [network for network in networks.values() if network is not BLANK]
+    way = _entry({"port": (port, Port), "peers": BLANK})
+    peers: list[str | None] = [*dict.fromkeys(fitting), *([BLANK] if unfit else [])]
+    return Noted({**way.value, "peers": peers}, (*way.notes, *([_unfit(unfit)] if unfit else [])))
 
 
 def _network_of(peer: str) -> str | None:

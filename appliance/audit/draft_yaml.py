@@ -91,12 +91,19 @@ def _sequence(items: list[object], indent: int, language: Language) -> Iterator[
     for item in items:
         yield from _notes(item, pad, language)
         value = _bare(item)
-        if isinstance(value, dict) and blanks(value):
-            first, *rest = _mapping(value, indent + _STEP, language)
+        if _is_laid_out(value) and _has_more_to_say(value):
+            first, *rest = _laid_out(value, indent + _STEP, language)
             yield f"{pad}- {first[indent + _STEP :]}"
             yield from rest
         else:
             yield f"{pad}- {_spelled(value)}"
+
+
+def _has_more_to_say(value: object) -> bool:
+    """Tell what does not fit on one line of a list: what has a blank or a comment in it."""
+    if isinstance(value, dict | list):
+        return any(map(_has_more_to_say, value.values() if isinstance(value, dict) else value))
+    return value is BLANK or isinstance(value, Noted)
 
 
 def _laid_out(value: Any, indent: int, language: Language) -> Iterator[str]:  # noqa: ANN401 - a mapping, a list
