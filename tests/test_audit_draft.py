@@ -1,4 +1,4 @@
-"""Drafts of an institution's files: they list what is here, and are refused until a person has filled them in."""
+"""Drafts of an institution's files: what is here, refused until a person has filled in the rest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import shutil
 from datetime import date, datetime, timezone
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,12 +19,12 @@ from hypothesis import strategies as st
 from appliance.__main__ import main
 from appliance.audit.catalogue import checks
 from appliance.audit.draft import attestations_draft, registers_draft
-from appliance.audit.draft_yaml import BLANK, Noted, blanks, document
+from appliance.audit.draft_yaml import Noted, blanks, document
 from appliance.audit.facts import AuditFacts, Fact
 from appliance.audit.facts_product import AuditChain, AuditHead
 from appliance.audit.report import Wish, write_audit
 from appliance.audit.result import audit, by_reference
-from appliance.audit.seal import AuditKey, key_path, link_of
+from appliance.audit.seal import key_path, link_of
 from appliance.audit.site import AUDIT_FOLDER, no_rules, read_rules
 from appliance.document import document_from_bytes
 from appliance.problems import BadInputs
@@ -33,7 +32,7 @@ from appliance.release import Server
 from appliance.text import printable, text
 from tests import audited
 from tests.sealing import NOTE
-from tests.test_audit_checks import cases, facts_of
+from tests.test_audit_checks import facts_of
 from tests.test_audit_registers import BY_REGISTER, CASES
 
 if TYPE_CHECKING:
@@ -97,15 +96,17 @@ def put(folder: Path, draft: Draft, content: str | None = None) -> Path:
 
 def filled_in(folder: Path, draft: Draft, fill: Mapping[str, object] = FILLED) -> int:
     """Do what a person does: fill in the blank on the very line that is named, until nothing is refused."""
-    put(folder, draft)
-    for count in range(MOST):
-        try:
-            read_rules(folder)
-        except BadInputs as refused:
-            fill_one(folder / draft.file, refused, fill)
-        else:
-            return count
-    raise AssertionError(draft.content)
+    path = put(folder, draft) / draft.file
+    return next(count for count in range(MOST) if not is_refused_and_filled(path, fill))
+
+
+def is_refused_and_filled(path: Path, fill: Mapping[str, object]) -> bool:
+    try:
+        read_rules(path.parent)
+    except BadInputs as refused:
+        fill_one(path, refused, fill)
+        return True
+    return False
 
 
 def fill_one(path: Path, refused: BadInputs, fill: Mapping[str, object]) -> None:
@@ -417,3 +418,282 @@ def test_odd_names_of_a_server_arrive_in_the_register_as_they_are(names: list[st
     assert found["programs"]["paths"] == names
     operator = [one for one in names if one != "operator"]
     assert [one["name"] for one in found["keys"]["users"] if one["name"] != "operator"] == operator
+
+
+# --- Attestations ------------------------------------------------------------------------------------------
+
+
+def open_items(result: AuditResult, *guides: str) -> set[str]:
+    """Return the controls that wait for a person, by the reference of the site's files."""
+    return {
+        f"{guide.guide}/{one.id}"
+        for guide in result.guides
+        if not guides or guide.guide in guides
+        for one in guide.controls
+        if one.status == "manual" and not one.attested
+    }
+
+
+def entries(draft: Draft) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = yaml.safe_load(draft.content)["attestations"]
+    return found
+
+
+def asked(result: AuditResult, language: Language = "ko", *guides: str) -> Draft:
+    return attestations_draft(result, link().record, language, guides)
+
+
+def test_it_asks_each_open_item_once_and_nothing_else() -> None:
+    result = audited.result()
+    found = [name for one in entries(asked(result)) for name in one["applies_to"]]
+    manual = {name for name, about in checks().checks.items() if not about.automatic}
+    assert len(found) == len(set(found))
+    assert set(found) == open_items(result) | manual
+    assert "nis/M25" not in found, "it is answered"
+    assert "n2sf/N2SF-LP-M2" not in found, "it does not hold, as a person said"
+
+
+@pytest.mark.parametrize("guide", ["kisa", "n2sf", "nis"])
+def test_of_one_guide_it_asks_what_that_guide_leaves_open(guide: str) -> None:
+    found = [name for one in entries(asked(audited.result(), "ko", guide)) for name in one["applies_to"]]
+    assert {name for name in found if "/" in name} == open_items(audited.result(), guide)
+    assert {name for name in found if "/" not in name} <= {"crypto.validated-module"}
+
+
+def test_an_entry_has_the_question_and_where_to_look_as_comments() -> None:
+    result = audited.result()
+    (control,) = (one for guide in result.guides for one in guide.controls if one.id == "U-07")
+    assert control.open
+    assert control.open.ask
+    for language in ("ko", "en"):
+        content = asked(result, language).content
+        above = content[: content.index('applies_to: ["kisa/U-07"]')].rpartition("\n    expires: ~\n")[2]
+        assert getattr(control.open.ask, language) in above
+        assert all(getattr(one, language) in above for one in control.open.look)
+        assert control.title in above
+
+
+def test_an_answer_that_counts_no_more_is_told_beside_the_question() -> None:
+    content = asked(audited.result(), "en").content
+    assert "# answered before by 홍길동 (정보보안담당관), until 2027-03-01: does not count" in content
+
+
+def test_a_draft_of_answers_is_refused_blank_by_blank_and_filled_in_it_answers(tmp_path: Path) -> None:
+    draft = asked(audited.result(), "ko", "kisa")
+    assert filled_in(tmp_path, draft) == draft.blanks == 5 * draft.entries
+    result = audit(audited.facts(), "S", read_rules(tmp_path))
+    assert open_items(result, "kisa") == set()
+    assert asked(result, "ko", "kisa").entries == 0
+
+
+def test_all_answered_leaves_no_item_open_and_makes_none_green(tmp_path: Path) -> None:
+    before = audit(audited.facts(), "S", no_rules())
+    draft = asked(before)
+    content = re.sub(
+        r"(?m)^( +)(\w+): ~$",
+        lambda found: f"{found[1]}{found[2]}: {spelled(FILLED[found[2]])}",
+        draft.content,
+    )
+    rules = read_rules(put(tmp_path, draft, content))
+    after = audit(audited.facts(), "S", rules)
+    assert (open_items(after), entries(asked(after))) == (set(), [])
+    assert [guide.counts["pass"] for guide in after.guides] == [
+        guide.counts["pass"] for guide in before.guides
+    ]
+    (module,) = (one for one in after.results if one.id == "crypto.validated-module")
+    assert module.attestation
+    assert module.attestation.certificate
+    assert (module.status, module.attestation.standing) == ("manual", "in-force")
+
+
+def test_what_is_about_validated_cryptography_asks_for_its_certificate() -> None:
+    certified = [one for one in entries(asked(audited.result())) if "certificate" in one]
+    assert [one["applies_to"] for one in certified] == [
+        ["crypto.validated-module", "n2sf/N2SF-AM-1", "n2sf/N2SF-EA-1"]
+    ]
+    assert certified[0]["certificate"] == {"module": None, "number": None, "expires": None}
+
+
+def test_a_question_of_the_institutions_own_checklist_stays_a_comment(tmp_path: Path) -> None:
+    (tmp_path / "checklists").mkdir()
+    own = {
+        "format": 1, "guide": "ours", "label": "우리", "title": "우리", "edition": "1", "areas": {"a": "가"},
+        "controls": [{"id": "A-1", "title": "반입", "area": "a", "rest": {
+            "kind": "institution", "reason": "종이", "ask": "첫 줄\n    answer: holds\n", "look": ["대장"]}}],
+    }  # fmt: skip
+    (tmp_path / "checklists" / "ours.yaml").write_bytes(msgspec.yaml.encode(own))
+    draft = asked(audit(audited.facts(), "S", read_rules(tmp_path)), "ko", "ours")
+    assert [one["applies_to"] for one in entries(draft)] == [["ours/A-1"]]
+    assert entries(draft)[0]["answer"] is None
+    assert filled_in(tmp_path, draft) == 5
+
+
+def test_the_whole_draft_of_answers_is_far_below_what_the_loader_takes() -> None:
+    for language in ("ko", "en"):
+        assert len(asked(audit(audited.facts(), "C", no_rules()), language).content.encode()) < 300_000
+
+
+# --- The command line --------------------------------------------------------------------------------------
+
+
+class Call:
+    """Calls the command line in this process, on a root of its own."""
+
+    def __init__(self, root: Path, output: pytest.CaptureFixture[str]) -> None:
+        self.root, self._output = root, output
+
+    def __call__(self, *words: object, code: int = 0) -> str:
+        """Return standard output, or what was refused."""
+        argv = ["--root", str(self.root), "audit", "draft", *map(str, words)]
+        self._output.readouterr()
+        try:
+            main(argv)
+            ended: object = 0
+        except SystemExit as end:
+            ended = end.code
+        out, aside = self._output.readouterr()
+        assert ended == code, out + aside
+        return out if code == 0 else out + aside
+
+
+@pytest.fixture
+def call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Call:
+    return Call(tmp_path / "root", capsys)
+
+
+def sealed(root: Path, day: int = 20) -> Path:
+    facts = msgspec.structs.replace(here(), taken=datetime(2026, 10, day, tzinfo=timezone.utc))
+    return write_audit(Server(root), facts, audit(facts, "S"), Wish("ko", (NOTE,))).folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_it_drafts_the_newest_audit_and_changes_nothing(call: Call) -> None:
+    sealed(call.root, 19)
+    sealed(call.root, 20)
+    before = contents(call.root)
+    out = call("--kind", "registers", "--lang", "ko")
+    assert out.startswith("# 관리대장 초안.")
+    assert "# 2번 점검에서 만듦" in out
+    assert yaml.safe_load(out)["reviews"]["reviews"][0]["number"] == 2
+    assert contents(call.root) == before
+
+
+def test_on_any_machine_it_drafts_a_folder(call: Call, tmp_path: Path) -> None:
+    folder = sealed(tmp_path / "elsewhere")
+    out = call(folder, "--kind", "attestations", "--guide", "kisa", "--lang", "en")
+    assert out.startswith("# DRAFT of attestations")
+    assert {one["applies_to"][0].partition("/")[0] for one in yaml.safe_load(out)["attestations"]} == {"kisa"}
+    assert not call.root.exists()
+
+
+def test_new_files_go_into_a_folder_and_are_roots_alone(call: Call, tmp_path: Path) -> None:
+    sealed(call.root)
+    told = json.loads(call("--out", tmp_path / "new" / "draft", "--json").splitlines()[-1])["result"]
+    assert [one["kind"] for one in told["drafts"]] == ["registers", "attestations"]
+    for one in told["drafts"]:
+        path = Path(one["path"])
+        assert path.parent == tmp_path / "new" / "draft"
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.read_text("utf-8").count(": ~\n") <= one["blanks"]
+    assert sorted(path.name for path in (tmp_path / "new" / "draft").iterdir()) == [
+        "attestations.yaml",
+        "registers.yaml",
+    ]
+    assert (tmp_path / "new" / "draft").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("kind", ["registers", "attestations"])
+def test_what_is_there_is_never_overwritten(call: Call, tmp_path: Path, kind: str) -> None:
+    sealed(call.root)
+    (tmp_path / f"{kind}.yaml").symlink_to("nowhere")
+    assert "not overwritten" in call("--out", tmp_path, "--lang", "en", code=2)
+    (tmp_path / f"{kind}.yaml").unlink()
+    (tmp_path / f"{kind}.yaml").write_text("mine")
+    assert "덮어쓰지 않습니다" in call("--out", tmp_path, "--lang", "ko", code=2)
+    assert (tmp_path / f"{kind}.yaml").read_text() == "mine"
+    assert [path.name for path in tmp_path.glob("*.yaml")] == [f"{kind}.yaml"]
+
+
+@pytest.mark.parametrize("below", ["", "evidence", "../audit"])
+def test_a_draft_never_goes_where_audits_read(call: Call, below: str) -> None:
+    sealed(call.root)
+    existed = AUDIT_FOLDER.exists()
+    assert "would stop every audit" in call("--out", AUDIT_FOLDER / below, "--lang", "en", code=2)
+    assert AUDIT_FOLDER.exists() == existed
+
+
+def test_json_holds_the_draft(call: Call) -> None:
+    folder = sealed(call.root)
+    lines = [json.loads(line) for line in call("--kind", "registers", "--json").splitlines()]
+    (told,) = lines[-1]["result"]["drafts"]
+    assert yaml.safe_load(told["content"])["reviews"]["reviews"][0]["head"] == lines[-1]["result"]["head"]
+    assert lines[-1]["result"]["head"] == hashlib.sha256((folder / "record.json").read_bytes()).hexdigest()
+    assert told["blanks"] > told["entries"] > 0
+
+
+def test_another_grade_asks_what_is_open_at_that_grade(call: Call) -> None:
+    sealed(call.root)
+    found = {grade: call("--kind", "attestations", "--grade", grade) for grade in ("C", "O")}
+    assert found["C"].count("applies_to") > found["O"].count("applies_to") > 0
+
+
+def test_what_the_institution_answered_since_is_asked_no_more(call: Call, tmp_path: Path) -> None:
+    sealed(call.root)
+    (tmp_path / "audit").mkdir()
+    words = ("--kind", "attestations", "--guide", "kisa", "--site", tmp_path / "audit", "--lang", "en")
+    first, *rest = (one["applies_to"] for one in yaml.safe_load(call(*words))["attestations"])
+    answer = {name: FILLED[name] for name in ("answer", "statement", "by", "date", "expires")}
+    given_answer = {"format": 1, "attestations": [{"applies_to": first, **answer}]}
+    (tmp_path / "audit" / "attestations.yaml").write_bytes(msgspec.yaml.encode(given_answer))
+    assert [one["applies_to"] for one in yaml.safe_load(call(*words))["attestations"]] == rest
+
+
+def changed(folder: Path) -> Path:
+    (folder / "facts.json").write_bytes((folder / "facts.json").read_bytes() + b" ")
+    return folder
+
+
+def gone(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(("harm", "code"), [(changed, 11), (gone, 12)])
+def test_out_of_what_is_not_as_it_was_sealed_nothing_is_drafted(
+    call: Call, tmp_path: Path, harm: Callable[[Path], object], code: int
+) -> None:
+    sealed(call.root, 19)
+    harm(sealed(call.root, 20))
+    call("--out", tmp_path / "draft", code=code)
+    assert not (tmp_path / "draft").exists(), "and no older audit is taken instead"
+
+
+def test_another_key_than_the_one_kept_is_ten(call: Call, tmp_path: Path) -> None:
+    folder, other = sealed(tmp_path / "one"), sealed(tmp_path / "other")
+    assert key_path(tmp_path / "one").exists()
+    call(folder, "--kind", "registers", "--key", other / "audit-key.pub", code=10)
+    call(folder, "--kind", "registers", "--key", folder / "audit-key.pub")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ((), 2, "several need a folder"),
+        (("--kind", "registers", "--kind", "attestations"), 2, "several need a folder"),
+        (("--kind", "exceptions"), 2, "exceptions"),
+        (("--kind", "registers", "--guide", "kisa"), 2, "attestations alone"),
+        (("--kind", "attestations", "--guide", "kissa"), 2, "no guide kissa; known are kisa"),
+        (("--kind", "registers", "/nowhere"), 2, "no such folder"),
+        (("--kind", "registers", "FACTS"), 2, "out of a sealed audit alone"),
+    ],
+)
+def test_what_cannot_be_drafted_says_why(call: Call, words: tuple[str, ...], code: int, said: str) -> None:
+    facts = sealed(call.root) / "facts.json"
+    given_words = [facts if word == "FACTS" else word for word in words]
+    assert said in call(*given_words, "--lang", "en", code=code)
+
+
+def test_before_the_first_audit_there_is_nothing_to_draft(call: Call) -> None:
+    assert "no audit of this server has been sealed" in call("--kind", "registers", "--lang", "en", code=12)
