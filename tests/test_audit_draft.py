@@ -322,6 +322,12 @@ def test_a_name_that_no_register_can_hold_is_a_blank_and_told() -> None:
         assert f"# seen here, and no register can hold it: {seen}\n" in draft.content
 
 
+def test_a_program_that_no_package_brought_is_marked() -> None:
+    finds = {"seen": 2, "privileged": ["/usr/bin/su", "/opt/x"], "unpackaged": ["/opt/x"]}
+    content = registers_draft(facts_of({"finds": finds}), link(), "en").content
+    assert '    - "/usr/bin/su"\n    # no package brought it\n    - "/opt/x"\n' in content
+
+
 def test_a_draft_holds_no_more_of_an_account_than_its_name() -> None:
     accounts = [
         {**one, "hash_kind": "md5", "home": "/home/hidden"}

@@ -157,12 +157,18 @@ def _users(facts: AuditFacts) -> Noted:
 
 
 def _programs(facts: AuditFacts) -> Noted:
-    return _listed(lambda: [_one(path, Short) for path in facts.finds.get().privileged], BLANK)
+    def seen() -> list[Noted]:
+        found = facts.finds.get()
+        foreign = frozenset(found.unpackaged)
+        return [_program(path, is_foreign=path in foreign) for path in found.privileged]
+
+    return _listed(seen, BLANK)
 
 
-def _one(value: str, kind: Any) -> object:  # noqa: ANN401 - a type of msgspec's
-    found = _fitting(value, kind)
-    return Noted(found, (_unfit([value]),)) if found is BLANK else found
+def _program(path: str, *, is_foreign: bool) -> Noted:
+    found = _fitting(path, Short)
+    notes = (text("no package brought it"),) if is_foreign else ()
+    return Noted(found, (*notes, _unfit([path])) if found is BLANK else notes)
 
 
 def _documents(facts: AuditFacts) -> Noted:
@@ -214,7 +220,7 @@ def _ways(facts: AuditFacts, *chains: str) -> Noted:
 def _openings(facts: AuditFacts) -> Sequence[Opening]:
     firewall = facts.firewall.get()
     if not firewall.counts_egress:
-        raise NotRead(facts.firewall.source, "inet banip: -")
+        raise NotRead(facts.firewall.source, "no table inet banip is loaded")
     return firewall.openings
 
 
