@@ -623,12 +623,19 @@ def test_what_is_there_is_never_overwritten(call: Call, tmp_path: Path, kind: st
     assert [path.name for path in tmp_path.glob("*.yaml")] == [f"{kind}.yaml"]
 
 
-@pytest.mark.parametrize("below", ["", "evidence", "../audit"])
-def test_a_draft_never_goes_where_audits_read(call: Call, below: str) -> None:
+@pytest.mark.parametrize("below", ["", "evidence", "../audit", "../link"])
+def test_a_draft_never_goes_where_audits_read(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    """It is tried on a folder of ours: broken code must not write into this machine's own."""
+    assert str(AUDIT_FOLDER) == "/etc/banip/audit"
+    monkeypatch.setattr("appliance.audit.site.AUDIT_FOLDER", tmp_path / "audit")
+    (tmp_path / "audit").mkdir()
+    (tmp_path / "link").symlink_to("audit")
     sealed(call.root)
-    existed = AUDIT_FOLDER.exists()
-    assert "would stop every audit" in call("--out", AUDIT_FOLDER / below, "--lang", "en", code=2)
-    assert AUDIT_FOLDER.exists() == existed
+    out = tmp_path / "audit" / below
+    assert "would stop every audit" in call("--out", out, "--lang", "en", code=2)
+    assert list((tmp_path / "audit").iterdir()) == []
 
 
 def test_json_holds_the_draft(call: Call) -> None:
