@@ -34,6 +34,7 @@ from tests import audited
 from tests.sealing import NOTE
 from tests.test_audit_checks import facts_of
 from tests.test_audit_registers import BY_REGISTER, CASES
+from tests.test_text import HANGUL, catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -537,6 +538,33 @@ def test_a_question_of_the_institutions_own_checklist_stays_a_comment(tmp_path: 
 def test_the_whole_draft_of_answers_is_far_below_what_the_loader_takes() -> None:
     for language in ("ko", "en"):
         assert len(asked(audit(audited.facts(), "C", no_rules()), language).content.encode()) < 300_000
+
+
+# --- The officer's guide -----------------------------------------------------------------------------------
+
+GUIDE = Path(__file__).parents[1] / "docs" / "ko" / "audit.md"
+COMMAND = re.compile(r"# (appliance|less) ")
+
+
+def test_what_the_guide_shows_of_drafts_is_what_they_say() -> None:
+    screens = [
+        screen
+        for kind, screen in re.findall(r"(?ms)^```(\w*)\n(.*?)^```$", GUIDE.read_text("utf-8"))
+        if not kind and "audit draft" in screen
+    ]
+    kisa = asked(audited.result(), "ko", "kisa")
+    known_lines = {*registers_draft(here(), link(), "ko").content.split("\n"), *kisa.content.split("\n")}
+    said = [re.sub(r"\\{.*?\\}", ".+", re.escape(korean)) for korean in catalogue().values() if "{" in korean]
+    wrong = [
+        line
+        for screen in screens
+        for line in screen.splitlines()
+        if line not in known_lines
+        and not COMMAND.match(line)
+        and not any(re.fullmatch(pattern, line.strip()) for pattern in said if HANGUL.search(pattern))
+    ]
+    assert len(screens) == 2
+    assert not wrong
 
 
 # --- The command line --------------------------------------------------------------------------------------
