@@ -324,14 +324,14 @@ def test_a_name_that_no_register_can_hold_is_a_blank_and_told() -> None:
 
 
 def test_a_program_that_no_package_brought_is_marked() -> None:
-    finds = {"seen": 2, "privileged": ["/usr/bin/su", "/opt/x"], "unpackaged": ["/opt/x"]}
+    finds = {"seen": 2, "privileged": ["/usr/bin/su", "/usr/local/bin/x"], "unpackaged": ["/usr/local/bin/x"]}
     content = registers_draft(facts_of({"finds": finds}), link(), "en").content
-    assert '    - "/usr/bin/su"\n    # no package brought it\n    - "/opt/x"\n' in content
+    assert '    - "/usr/bin/su"\n    # no package brought it\n    - "/usr/local/bin/x"\n' in content
 
 
 def test_a_draft_holds_no_more_of_an_account_than_its_name() -> None:
     accounts = [
-        {**one, "hash_kind": "md5", "home": "/home/hidden"}
+        {**one, "hash_kind": "md5", "home": "/srv/hidden"}
         for one in CASES["host.approved-accounts", "pass"].facts["accounts"]
     ]
     content = registers_draft(facts_of({"accounts": accounts}), link(), "ko").content
