@@ -20,11 +20,12 @@ from appliance.__main__ import main
 from appliance.audit.catalogue import checks
 from appliance.audit.draft import attestations_draft, registers_draft
 from appliance.audit.draft_yaml import Noted, blanks, document
+from appliance.audit.edition import Record
 from appliance.audit.facts import AuditFacts, Fact
 from appliance.audit.facts_product import AuditChain, AuditHead
 from appliance.audit.report import Wish, write_audit
 from appliance.audit.result import audit, by_reference
-from appliance.audit.seal import key_path, link_of
+from appliance.audit.seal import key_path, link_of, own_key, seal
 from appliance.audit.site import AUDIT_FOLDER, no_rules, read_rules
 from appliance.document import document_from_bytes
 from appliance.problems import BadInputs
@@ -690,6 +691,24 @@ def test_what_the_institution_answered_since_is_asked_no_more(call: Call, tmp_pa
     given_answer = {"format": 1, "attestations": [{"applies_to": first, **answer}]}
     (tmp_path / "audit" / "attestations.yaml").write_bytes(msgspec.yaml.encode(given_answer))
     assert [one["applies_to"] for one in yaml.safe_load(call(*words))["attestations"]] == rest
+
+
+def test_a_result_of_another_version_is_judged_again_when_asked_for(call: Call) -> None:
+    folder, key = sealed(call.root), own_key(call.root)
+    assert key
+    held = contents(folder)
+    older = {
+        name: held[name] for name in held if name not in {"SHA256SUMS", "SHA256SUMS.sig", "audit-key.pub"}
+    }
+    older["audit.json"] = b'{"format": 1}\n'
+    record = msgspec.json.decode(older["record.json"], type=Record)
+    record = msgspec.structs.replace(record, result=hashlib.sha256(older["audit.json"]).hexdigest())
+    older["record.json"] = link_of(record).line
+    for name, content in seal(older, key).items():
+        (folder / name).write_bytes(content)
+    assert "--again" in call(folder, "--kind", "attestations", "--lang", "en", code=2)
+    assert "applies_to" in call(folder, "--kind", "attestations", "--again")
+    assert "people" in call(folder, "--kind", "registers")
 
 
 def changed(folder: Path) -> Path:

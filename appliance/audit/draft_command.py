@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 )
 @GRADE
 @SITE
+@click.option("--again", is_flag=True, help="Judge the same facts again by the checks of this version.")
 @click.option(
     "--guide",
     "guides",
@@ -66,6 +67,7 @@ def draft_command(  # noqa: PLR0913 - each is an option
     guides: tuple[str, ...],
     out: Path | None,
     key: Path | None,
+    again: bool,
 ) -> None:
     r"""Draft registers.yaml and attestations.yaml out of a sealed audit, with blanks for you to fill in.
 
@@ -85,8 +87,9 @@ def draft_command(  # noqa: PLR0913 - each is an option
     chosen = _chosen(kinds, guides, out)
     if out is not None:
         _require_new(out, chosen)
-    sealed, facts, result = _read(session, source, key, Ask(grade or above[0], site or above[1], again=False))
-    drafts = [_draft(session, kind, sealed, (facts, result), guides) for kind in chosen]
+    sealed = _sealed(session, source, key)
+    ask = Ask(grade or above[0], site or above[1], again)
+    drafts = [_draft(session, sealed, kind, ask, guides) for kind in chosen]
     if out is not None:
         _lay_down(out, drafts)
     _tell(session, sealed, drafts, out)
@@ -134,12 +137,9 @@ def _exists(path: Path) -> BadInput:
 # --- Out of what -------------------------------------------------------------------------------------------
 
 
-def _read(
-    session: Session, source: Path | None, key: Path | None, ask: Ask
-) -> tuple[Sealed, AuditFacts, AuditResult]:
-    """Return what was sealed, only after the seal held. Raises ``BadInput``, ``Tampered``, ``Untrusted``."""
-    from appliance.audit.facts import facts_from_bytes  # noqa: PLC0415 - as above
-    from appliance.audit.seal import FACTS, RESULT, key_name, unseal  # noqa: PLC0415 - as above
+def _sealed(session: Session, source: Path | None, key: Path | None) -> Sealed:
+    """Return an audit whose seal holds. Raises ``BadInput``, ``Incomplete``, ``Tampered``, ``Untrusted``."""
+    from appliance.audit.seal import key_name, unseal  # noqa: PLC0415 - as above
 
     folder, expected = _newest(session) if source is None else (source, None)
     if folder.exists() and not folder.is_dir():
@@ -150,11 +150,7 @@ def _read(
         )
     sealed = unseal(folder, expected if key is None else key_name(key))
     tell_sealed(session, sealed, pinned=key is not None or source is None)
-    facts = facts_from_bytes(sealed.held[FACTS], folder / FACTS)
-    signed = signed_result(sealed.held[RESULT], folder / RESULT, ask)
-    if signed is None or ask.judges:
-        return sealed, facts, judged(session, facts, ask, signed)
-    return sealed, facts, signed
+    return sealed
 
 
 def _newest(session: Session) -> tuple[Path, str]:
@@ -180,18 +176,15 @@ def _newest(session: Session) -> tuple[Path, str]:
     return folder, tip.record.key
 
 
-def _draft(
-    session: Session,
-    kind: Kind,
-    sealed: Sealed,
-    seen: tuple[AuditFacts, AuditResult],
-    guides: tuple[str, ...],
-) -> Draft:
+def _draft(session: Session, sealed: Sealed, kind: Kind, ask: Ask, guides: tuple[str, ...]) -> Draft:
     from appliance.audit.draft import attestations_draft, registers_draft  # noqa: PLC0415 - as above
+    from appliance.audit.facts import facts_from_bytes  # noqa: PLC0415 - as above
+    from appliance.audit.seal import FACTS  # noqa: PLC0415 - as above
 
-    facts, result = seen
+    facts = facts_from_bytes(sealed.held[FACTS], sealed.folder / FACTS)
     if kind == "registers":
         return registers_draft(facts, sealed.link, session.language)
+    result = _result(session, sealed, facts, ask)
     known = [one.guide for one in result.guides]
     unknown = [name for name in guides if name not in known]
     if unknown:
@@ -199,6 +192,14 @@ def _draft(
             text("there is no guide {name}; known are {known}", name=unknown[0], known=", ".join(known))
         )
     return attestations_draft(result, sealed.link.record, session.language, guides)
+
+
+def _result(session: Session, sealed: Sealed, facts: AuditFacts, ask: Ask) -> AuditResult:
+    """Return what was signed, or the same facts judged as is asked. Raises ``BadInput``."""
+    from appliance.audit.seal import RESULT  # noqa: PLC0415 - as above
+
+    signed = signed_result(sealed.held[RESULT], sealed.folder / RESULT, ask)
+    return judged(session, facts, ask, signed) if ask.judges or signed is None else signed
 
 
 # --- Where it goes -----------------------------------------------------------------------------------------
