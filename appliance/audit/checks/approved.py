@@ -7,7 +7,7 @@ here is shown, so that it can be compared by eye.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from appliance.audit.checks.access import HEIGHT
 from appliance.audit.checks.present import (
@@ -33,7 +33,7 @@ from appliance.audit.registers import REGISTERS_FILE, within
 from appliance.text import Text, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from appliance.audit.dated import Attached, Day
     from appliance.audit.facts import AuditFacts
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from appliance.audit.facts_product import ApiUser, AuditChain, SensitiveCommand, StateJournal
     from appliance.audit.registers import Emergency, Register, RegisterName, Rehearsal, Review, Reviews, Way
 
+_Entry = TypeVar("_Entry", "Rehearsal", "Review")
 _DIGITS = 12
 
 
@@ -94,6 +95,11 @@ def _open(asked: Asked, seen: _Seen) -> Text:
     return text(
         "the register {name} holds from {day} only; here: {names}", name=name, day=about.date, names=names
     )
+
+
+def _newest(entries: Iterable[_Entry], today: Day) -> _Entry | None:
+    """Return the newest that has been done; what is entered for a day to come has not."""
+    return max((one for one in entries if one.date <= today), key=lambda one: one.date, default=None)
 
 
 def _lacking(asked: Asked, *papers: Attached) -> Text | None:
@@ -254,8 +260,7 @@ def reviewed(facts: AuditFacts, asked: Asked) -> Verdict:
     if register is None or "reviews" not in asked.declared.in_force():
         return Verdict("manual", _open(asked, seen), seen.places)
     today = korean_day(facts.taken)
-    done = [one for one in register.reviews if one.date <= today]
-    newest = max(done, key=lambda one: one.date, default=None)
+    newest = _newest(register.reviews, today)
     if newest is None:
         return failed(text("no review of the logs is entered"), seen.places)
     fault = next(_faults_of_review(newest, register, chain, asked, today), None)
@@ -327,8 +332,7 @@ def rehearsed(facts: AuditFacts, asked: Asked) -> Verdict:
     if register is None or "emergency" not in asked.declared.in_force():
         return Verdict("manual", _open(asked, seen), seen.places)
     today = korean_day(facts.taken)
-    done = [one for one in register.rehearsals if one.date <= today]
-    newest = max(done, key=lambda one: one.date, default=None)
+    newest = _newest(register.rehearsals, today)
     if newest is None:
         return failed(text("no rehearsal of the way back is entered"), seen.places)
     fault = next(_faults_of_rehearsal(newest, register, days, asked, today), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.audit.checks.accounts import NO_LOGIN, POWERFUL
+from appliance.audit.checks.accounts import NO_LOGIN, POWERFUL, members_of
 from appliance.audit.facts import NotRead
 from appliance.release import OPERATOR
 
@@ -26,14 +26,11 @@ def administrators_here(facts: AuditFacts) -> Iterator[tuple[str, str]]:
 
     Raises ``NotRead``.
     """
-    groups = {one.name: one for one in facts.groups.get()}
     accounts = facts.accounts.get()
     named = {word for rule in facts.sudo.get().rules for word in rule.users}
     by_sudo = {word[1:] for word in named if word.startswith("%")}
-    for name in sorted((POWERFUL | by_sudo) & groups.keys()):
-        group = groups[name]
-        primary = [one.name for one in accounts if one.gid == group.gid]
-        yield from ((one, name) for one in (*group.members, *primary) if one != "root")
+    members = members_of(POWERFUL | by_sudo, facts.groups.get(), accounts)
+    yield from ((member, group) for group, member in members)
     yield from ((one, "sudoers") for one in named if not one.startswith("%") and one != "root")
     yield from ((one.name, "UID 0") for one in accounts if one.uid == 0 and one.name != "root")
 
