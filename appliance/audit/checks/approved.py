@@ -23,6 +23,7 @@ from appliance.audit.checks.verdict import (
 )
 from appliance.audit.dated import korean_day
 from appliance.audit.facts import NotRead
+from appliance.audit.reason import as_reason
 from appliance.audit.registers import REGISTERS_FILE, within
 from appliance.release import OPERATOR
 from appliance.text import Text, text
@@ -240,7 +241,7 @@ def approved_grades(facts: AuditFacts, asked: Asked) -> Verdict:
     """Every document stands in the register, and carries the grade that was decided for it."""
     found = facts.documents.get()
     if found.graded is None or len(found.graded) != found.count:
-        raise NotRead(facts.documents.source, "grades document by document")
+        raise NotRead(facts.documents.source, text("these facts have no grades document by document"))
     register = asked.declared.registers.documents
     decided = {one.sha256: one.grade for one in register.documents} if register else {}
     stray = [
@@ -363,7 +364,7 @@ def _whole(facts: AuditFacts) -> StateJournal | Verdict:
     """Return the operation log where its chain holds. Raises ``NotRead``."""
     state = facts.state.get()
     if state.broken is not None:
-        return unknown(text("{names}", names=state.broken), facts.state.source)
+        return unknown(as_reason(state.broken).as_text(), facts.state.source)
     if state.sensitive is None:
-        raise NotRead(facts.state.source, "commands that somebody has to approve")
+        raise NotRead(facts.state.source, text("these facts have no commands that somebody has to approve"))
     return state
