@@ -156,6 +156,7 @@ def close_off(server: ClosedServer, path: str) -> None:
 
 
 def test_a_place_that_cannot_be_written_costs_its_own_fix_and_no_other(server: ClosedServer) -> None:
+    audited(server)  # makes the key and the ledger
     before = tree(server, *RECORDS)
     close_off(server, OPENED)
     # Seen in the dry run, with what to do.
