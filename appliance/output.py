@@ -10,7 +10,6 @@ import errno
 import io
 import os
 import sys
-from contextlib import suppress
 
 _NUMBER = 1
 
@@ -20,13 +19,11 @@ class OutputRefused(OSError):
 
 
 class _Output(io.FileIO):
-    """The standard output's file, whose refusals say that they are its own; a broken pipe stays one."""
+    """The standard output's file, whose refusals say that they are its own."""
 
     def write(self, data: object, /) -> int:
         try:
             return super().write(data)  # type: ignore[arg-type]
-        except BrokenPipeError:
-            raise
         except OSError as error:
             raise OutputRefused(error.errno, error.strerror) from error
 
@@ -76,13 +73,12 @@ def _fill() -> None:
 
 
 def close_output() -> None:
-    """Write what is still to be written. Raises ``OutputRefused``; a pipe that nobody reads is no matter."""
-    with suppress(BrokenPipeError, ValueError):
-        sys.stdout.flush()
+    """Write what is still to be written. Raises ``OutputRefused``."""
+    sys.stdout.flush()
 
 
 def forget_output() -> None:
-    """Let go of what cannot be written: the interpreter would try once more, and end with 120.
+    """Let go of what cannot be written: the interpreter would try once more, and complain or end with 120.
 
     What is said from now on goes where errors go.
     """

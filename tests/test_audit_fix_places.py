@@ -11,6 +11,7 @@ import pytest
 
 from appliance.audit.fix_host import give_back, keep, possible, unlike
 from appliance.audit.fix_places import blocked
+from appliance.audit.fixes import FixPlan, Planned
 from appliance.remedies import FileWritten, LineSet, ModeSet, Operation, UnitMasked
 from tests.test_audit_fix import WHY, planned, play, tree
 
@@ -155,3 +156,7 @@ def test_what_is_right_already_need_not_be_writable(host: Path) -> None:
         words = possible(planned(MODE), host).left[0]
         assert "in place already" in words.reason.en
         assert not words.refused
+        # Of a fix of several places, those count that it changes.
+        several = Planned("host.umask", words.title, (MODE, LINE), (), words.title, words.title)
+        plan = possible(FixPlan((several,), ()), host)
+        assert plan.planned == (several,)

@@ -21,7 +21,7 @@ from appliance.audit.reason import Reason, as_reason, reason_of, why
 from appliance.audit.result import audit
 from appliance.errors import Tampered
 from appliance.format import canonical_json
-from appliance.text import text
+from appliance.text import kept, text
 from tests.test_audit_checks import facts_of
 
 if TYPE_CHECKING:
@@ -167,6 +167,12 @@ def test_a_facts_file_of_anybody_asks_nothing_of_its_reader(
     for words in told({"sentence": sentence, "values": values}):
         assert seen in words or HANGUL.search(words.removeprefix("읽지 못함: "))
         assert len(words) < 200
+
+
+def test_a_sentence_that_is_formatted_takes_no_value_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.text._korean", lambda: {"{size:.1f} big": "크기 {size:.1f}"})
+    assert kept("{size:.1f} big", {"size": "x"}).render("ko") == "{size:.1f} big"
+    assert kept("{size:.1f} big", {"size:.1f": "x", "size": "x"}).render("ko") == "{size:.1f} big"
 
 
 def test_reasons_in_reasons_come_to_an_end() -> None:

@@ -46,16 +46,26 @@ def said(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
 
 
 @every_command
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("mode", [{}, {"PYTHONUNBUFFERED": "1"}, {"PYTHONDEVMODE": "1"}], ids=str)
 def test_a_full_disk_behind_the_output_is_20_and_says_so(
-    command: str, unbuffered: str, tmp_path: Path
+    command: str, mode: dict[str, str], tmp_path: Path
 ) -> None:
-    done = shell(f"{command} > /dev/full", tmp_path, PYTHONUNBUFFERED=unbuffered)
+    done = shell(f"{command} > /dev/full", tmp_path, **mode)
     assert (done.returncode, done.stdout) == (20, ""), done.stderr
     assert said(done) == {
         "happened": "the standard output does not take what this command has to say",
         "remedy": "free space where the output goes (df, df -i) or send it elsewhere, then run it again",
     }
+
+
+def test_what_was_written_and_not_sent_off_is_refused_at_the_end(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom appliance.console import output, told\n"
+        "try:\n with output():\n  sys.stdout.write(chr(120))\n"
+        "except OSError as error:\n sys.exit(told(error).exit_code)\n"
+    )
+    assert shell(f"-c {shlex.quote(code)} > /dev/full", tmp_path).returncode == 20
+    assert shell(f"-c {shlex.quote(code)}", tmp_path).stdout == "x"
 
 
 @every_command
@@ -113,3 +123,5 @@ def test_an_output_that_nobody_reads_to_its_end_is_no_error_of_ours(tmp_path: Pa
     # The reader is gone before the first word.
     done = shell(f"{COMMANDS['appliance']} | (exec <&-; sleep 3)", tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
+    done = shell("build.py --json nothing | (exec <&-; sleep 3)", tmp_path)
+    assert (done.returncode, json.loads(done.stderr)["exit_code"]) == (2, 2)
