@@ -24,8 +24,9 @@ KEY := $(shell { cat $(LOCK); echo $(PYTHON) $(CURDIR); } | sha256sum | cut -c1-
 FUZZ_LOCK := requirements-fuzz.txt
 FUZZ := .venv-fuzz-$(shell { cat $(FUZZ_LOCK); echo $(PYTHON) $(CURDIR); } | sha256sum | cut -c1-16)
 READY := $(VENV)/.ready-$(KEY)
-# For a recipe's own programs only: a PATH for all would let .venv make itself.
-INSIDE := PATH="$(CURDIR)/$(BIN):$$PATH"
+# For a recipe's own programs only: a PATH for all would let .venv make itself. What Python compiles is kept, beside
+# no source: three processes would compile all tests anew each time.
+INSIDE := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX="$(CURDIR)/$(VENV)/pycache" PATH="$(CURDIR)/$(BIN):$$PATH"
 PACKAGES := $(shell sed 's/ *\#.*//' packages.debian)
 UNIT := not real and not server and not qemu and not slow
 # Skipped tests are listed one by one at the end, with what they lack.

@@ -599,6 +599,7 @@ def strike(bench: Bench, start: str, call: str, number: int, fault: str = KILL) 
     shutil.rmtree(root)
 
 
+@pytest.mark.real
 @traced_only
 def test_all_is_durable_before_the_ledger_names_it_and_the_folder_has_its_name_last(bench: Bench) -> None:
     trace = traced(bench, "old")
@@ -616,6 +617,7 @@ def test_all_is_durable_before_the_ledger_names_it_and_the_folder_has_its_name_l
     assert synced == files
 
 
+@pytest.mark.real
 @traced_only
 @pytest.mark.parametrize("start", ["new", "old"])
 @pytest.mark.parametrize("call", ["rename", "fsync"])
@@ -626,6 +628,7 @@ def test_an_audit_killed_at_its_last_call_leaves_a_chain_that_holds(
 
 
 @pytest.mark.slow
+@pytest.mark.real
 @traced_only
 @pytest.mark.parametrize("start", ["new", "old"])
 @pytest.mark.parametrize("call", KILLED_AT)
@@ -638,6 +641,7 @@ def test_an_audit_killed_at_every_call_leaves_a_chain_that_holds(bench: Bench, s
 
 
 @pytest.mark.slow
+@pytest.mark.real
 @traced_only
 def test_a_full_disk_at_every_write_leaves_a_chain_that_holds(bench: Bench) -> None:
     for number in range(1, _calls(traced(bench, "old"))["write"] + 1):

@@ -55,7 +55,7 @@ from appliance.remedies import (
     see,
     with_line,
 )
-from tests.test_audit_checks import Case, cases, facts_of
+from tests.test_audit_checks import NO_GUIDES, Case, cases, facts_of
 from tests.test_audit_site import Site, accepted, threshold
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def planned(*operations: Operation, check: str = "host.umask") -> FixPlan:
 
 def plan_of(case: Case) -> FixPlan:
     facts = facts_of(case.facts)
-    return plan_fixes(facts, audit(facts, case.grade), [case.check])
+    return plan_fixes(facts, audit(facts, case.grade, NO_GUIDES), [case.check])
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import select
 import socket
 import ssl
 import threading
@@ -230,7 +231,25 @@ def test_a_program_that_is_missing_or_fails_is_a_reason() -> None:
 
 def test_a_program_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "TIMEOUT_S", 0.2)
-    assert "ended with -9" in str(fact("x", lambda: probe.output("sleep", "1000")).unread)
+    assert "did not end within 0.2 s" in str(fact("x", lambda: probe.output("sleep", "1000")).unread)
+    endless = "while echo told; do sleep 0.01; done"
+    assert "did not end within 0.2 s" in str(fact("x", lambda: probe.output("sh", "-c", endless)).unread)
+
+
+def test_what_a_program_writes_last_is_read_on_a_busy_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = select.select
+
+    def late(streams: list[int], writers: list[int], odd: list[int], timeout_s: float) -> object:
+        found = whole(streams, writers, odd, timeout_s)
+        if not found[0]:
+            time.sleep(0.5)  # whoever was told that there is nothing yet comes back when all is said
+        return found
+
+    monkeypatch.setattr(probe, "_LAST_WORDS_S", 0.01)
+    monkeypatch.setattr(select, "select", late)
+    assert probe.output("sh", "-c", "sleep 0.2; echo told") == "told\n"
 
 
 def test_a_program_that_writes_for_ever_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,14 +296,16 @@ def test_a_program_that_answers_as_nobody_expected_costs_one_fact(said: str) -> 
         ("logrotate", "exit 0", logs.rotations),
         ("logrotate", "echo reading config file; echo error >&2; exit 1", logs.rotations),
         ("cvtsudoers", "exit 0", remote.sudo),
+        ("sshd", "exit 0", remote.ssh),
         ("nft", "exit 0", firewall.firewall),
     ],
 )
 def test_silence_and_a_complaint_are_no_answer(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str, body: str, read: Callable[[], object]
 ) -> None:
-    for name, content in (("sudo", "exit 0"), ("dpkg-query", "exit 0"), (program, body)):
-        (tmp_path / name).write_text(f"#!/bin/sh\n{body if name == program else content}\n")
+    around = {"sudo": "exit 0", "dpkg-query": "exit 0", "getent": "echo root:x:0:0::/root:/bin/sh"}
+    for name, content in (around | {program: body}).items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{content}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setattr(probe, "FOLDERS", (str(tmp_path),))
     assert fact(program, read).unread is not None

@@ -17,6 +17,8 @@ import pytest
 
 from tests.project import NOWHERE, TinyProject
 
+pytestmark = pytest.mark.real
+
 BUILD = Path(__file__).parents[1] / "build.py"
 PASSPHRASE = "five words that nobody guesses"
 
@@ -104,7 +106,6 @@ def test_the_paper_has_the_digest_that_sha256sum_will_print(shop: Shop, tmp_path
     assert "http" not in page.read_text("utf-8").split("<body>")[0], "the page fetches nothing"
 
 
-@pytest.mark.real
 def test_an_unsigned_bundle_gets_no_paper(shop: Shop, tmp_path: Path) -> None:
     out = tmp_path / "unsigned"
     shop.run("build", shop.project.manifest, "--out", out)
@@ -147,7 +148,6 @@ def test_check_names_file_line_and_path_and_is_exit_2(fresh: Shop) -> None:
     assert (error["error"], error["exit_code"], len(error["problems"])) == ("BadInput", 2, 2)  # type: ignore[arg-type]
 
 
-@pytest.mark.real
 def test_a_lock_with_holes_is_written_listed_and_exit_12(fresh: Shop) -> None:
     fresh.project.edit("models:\n", "models:\n  big:\n    hub: someone/something\n")
     fresh.project.edit("find_links: [wheels]", f"find_links: [wheels]\n  hub: {NOWHERE}")
@@ -158,7 +158,6 @@ def test_a_lock_with_holes_is_written_listed_and_exit_12(fresh: Shop) -> None:
     fresh.run("collect", fresh.project.manifest, code=12)
 
 
-@pytest.mark.real
 def test_building_without_a_lock_or_a_collection_says_what_to_do_first(fresh: Shop) -> None:
     assert "build.py lock" in fresh.run("collect", fresh.project.manifest, code=2).stderr
     fresh.run("keys", "create", "--product", "tiny")
@@ -167,7 +166,6 @@ def test_building_without_a_lock_or_a_collection_says_what_to_do_first(fresh: Sh
     assert not list(fresh.project.folder.glob("dist/*"))
 
 
-@pytest.mark.real
 def test_a_secret_stops_the_build(fresh: Shop) -> None:
     fresh.run("keys", "create", "--product", "tiny")
     fresh.project.edit("  api_port: 8600", "  api_port: 8600\n  api_password: Tr0ub4dor-3")
@@ -226,7 +224,6 @@ def test_a_signed_bundle_stays_when_the_same_is_built_again(shop: Shop) -> None:
     assert shop.bundle.read_bytes() == before
 
 
-@pytest.mark.real
 def test_a_signed_bundle_is_not_overwritten_by_another_of_its_name(shop: Shop, tmp_path: Path) -> None:
     folder = tmp_path / "other"
     shutil.copytree(shop.project.folder, folder)

@@ -20,7 +20,10 @@ from bundle.folder import roots
 from bundle.keys import create, load_signer, show
 from tests.world import ROOT_EXPIRES
 
-pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed"),
+]
 
 PROJECT = Path(__file__).parent.parent
 CHANGES = "chmod,fchmod,fdatasync,fsync,ftruncate,mkdir,openat,pwrite64,rename,rmdir,unlink,unlinkat,write"

@@ -88,6 +88,7 @@ def _with_all_that_it_asks_for(names: set[str]) -> set[str]:
     return found
 
 
+@pytest.mark.real
 def test_what_the_guide_carries_to_an_offline_machine_is_enough(tmp_path: Path) -> None:
     guide = GUIDE.read_text("utf-8")
     (asked,) = re.findall(r"pip install --no-index --find-links wheels (.*)", guide)

@@ -116,6 +116,7 @@ def test_an_upgrade_takes_away_what_only_the_old_release_owned(
     assert files["both"].exists()
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("fault", ["play", "health", "appliance", "python"])
 def test_an_upgrade_that_fails_returns_to_the_old_release(
     site: Site, world: World, tmp_path: Path, fault: str
@@ -346,6 +347,7 @@ def test_a_journal_cut_after_any_entry_is_gone_on_with_and_ends_in_new(
         assert unfinished(site.server.state.journal.entries()) is None
 
 
+@pytest.mark.real
 def test_an_upgrade_that_was_cut_off_is_left_when_a_rollback_is_wanted(
     site: Site, world: World, tmp_path: Path
 ) -> None:
@@ -361,6 +363,7 @@ def test_an_upgrade_that_was_cut_off_is_left_when_a_rollback_is_wanted(
     assert site.now == site.answers == site.current == "demo-1.0.0-c1"
 
 
+@pytest.mark.real
 def test_a_rollback_that_was_cut_off_and_then_fails_returns(site: Site, world: World, tmp_path: Path) -> None:
     new = world.next(version="2.0.0")
     site.install(world.carrier(tmp_path))

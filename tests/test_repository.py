@@ -31,6 +31,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "appliance.audit.coverage_command": "test_audit_coverage",
     "appliance.audit.controls": "test_audit_site",
     "appliance.audit.dated": "test_audit_site",
+    "appliance.audit.draft_*": "test_audit_draft",
     "appliance.audit.edition": "shapes; test_audit_report",
     "appliance.audit.fix_*": "test_audit_fix, and test_audit_fix_on_a_server for what only a server has",
     "appliance.audit.fixes": "test_audit_fix",

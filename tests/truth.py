@@ -33,7 +33,7 @@ BEGIN, END = "<!-- planted: begin (written by make audit-truth) -->", "<!-- plan
 HEAD = ("| fault | where | grade | what the audit then said | what else turned | seen on |", "|---" * 6 + "|")
 START_HEAD = ("| where | grade | passed | all others | seen on |", "|---" * 5 + "|")
 DEMO_LIMIT_S = 1500
-#: All but the one that takes an hour: ``make audit-truth TRUTH="--place demo"``.
+#: All but the one that builds the whole stack first: ``make audit-truth TRUTH="--place demo"``.
 QUICK: tuple[Place, ...] = ("server", "servers", "guest")
 
 

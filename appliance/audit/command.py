@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from appliance.audit.coverage_command import coverage_command
+from appliance.audit.draft_command import draft_command
 from appliance.audit.fix_command import asked_for, fix_options, run_fix, tell_mendable
 from appliance.audit.options import FORMATS, GRADE, SITE, rules_of
 from appliance.audit.report_command import report_command
@@ -25,7 +26,14 @@ if TYPE_CHECKING:
     from appliance.session import Session
 
 #: Every command below ``appliance audit``, each in a module of its own: a new one is a line here.
-COMMANDS = (coverage_command, integrity_command, report_command, verify_command, watch_command)
+COMMANDS = (
+    coverage_command,
+    draft_command,
+    integrity_command,
+    report_command,
+    verify_command,
+    watch_command,
+)
 
 
 @click.group("audit", cls=Everywhere, invoke_without_command=True)
@@ -52,6 +60,7 @@ def audit_command(
       appliance audit --format html --format xlsx
       appliance audit --fix
       appliance audit coverage --grade S
+      appliance audit draft --out /root/draft
       appliance audit integrity
       appliance audit verify
     """

@@ -31,7 +31,7 @@ from appliance.audit.edition import Comparison, Edition, Record
 from appliance.audit.outcome import AuditResult, ControlResult, GuideResult, Result, Score, Shown, Tailored
 
 if TYPE_CHECKING:
-    from appliance.audit.catalogue import Check, Checklist, Control
+    from appliance.audit.catalogue import Check, Checklist, Control, Item
     from appliance.audit.edition import Change
     from appliance.format import Grade
 
@@ -60,6 +60,8 @@ def redacted_edition(edition: Edition) -> Edition:
 def redacted(result: AuditResult) -> AuditResult:
     """Return what of a result may be taken out."""
     known = guides()
+    items = items_by_check(known)
+    own = [one for one in result.results if one.id in checks().checks]
     return AuditResult(
         format=2,
         grade=result.grade,
@@ -73,7 +75,7 @@ def redacted(result: AuditResult) -> AuditResult:
         counts=result.counts,
         score=result.score,
         scores=_scores(result.scores, checks().areas),
-        results=tuple(_result(one, result.grade) for one in result.results if one.id in checks().checks),
+        results=tuple(_result(one, result.grade, items.get(one.id, ())) for one in own),
         guides=tuple(_guide(one, known[one.guide]) for one in result.guides if one.guide in known),
         decisions=(),
         site_files=(),
@@ -89,7 +91,7 @@ def _day_of(moment: datetime) -> datetime:
 # --- Checks ------------------------------------------------------------------------------------------------
 
 
-def _result(one: Result, grade: Grade) -> Result:
+def _result(one: Result, grade: Grade, items: tuple[Item, ...]) -> Result:
     about = checks().checks[one.id]
     tailored = _tailored(one, about, grade)
     limit = tailored.value if tailored else about.limits.get(grade, "")
@@ -103,7 +105,7 @@ def _result(one: Result, grade: Grade) -> Result:
         observed=_NOTHING,
         expected=about.expected.of(limit=limit, grade=grade),
         where="",
-        items=items_by_check(guides()).get(one.id, ()),
+        items=items,
         remedy=_NOTHING,
         tailored=tailored,
     )

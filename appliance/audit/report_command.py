@@ -132,7 +132,7 @@ def _edition(session: Session, source: Path, key: Path | None, ask: Ask) -> Edit
     except OSError as error:
         raise BadInput(text("the file cannot be read"), where=source, seen=error.strerror) from error
     session.say(Event("unverified", text("nobody vouches for these facts: the report says so")))
-    return Edition(_judged(session, facts, ask, None), session.language, verified=False)
+    return Edition(judged(session, facts, ask, None), session.language, verified=False)
 
 
 def _from_folder(session: Session, source: Path, key: Path | None, ask: Ask) -> Edition:
@@ -143,17 +143,18 @@ def _from_folder(session: Session, source: Path, key: Path | None, ask: Ask) -> 
     from appliance.format import sha256_hex  # noqa: PLC0415 - as above
 
     sealed = unseal(source, None if key is None else key_name(key))
-    _tell_seal(session, sealed, pinned=key is not None)
-    signed = _signed_result(sealed.held[RESULT], source / RESULT, ask)
+    tell_sealed(session, sealed, pinned=key is not None)
+    signed = signed_result(sealed.held[RESULT], source / RESULT, ask)
     if not ask.judges and signed is not None:
         return edition_of(signed, session.language, sealed.link, _history(sealed))
-    result = _judged(session, facts_from_bytes(sealed.held[FACTS], source / FACTS), ask, signed)
+    result = judged(session, facts_from_bytes(sealed.held[FACTS], source / FACTS), ask, signed)
     if sha256_hex(pretty(result)) == sealed.link.record.result:
         return edition_of(result, session.language, sealed.link, _history(sealed))
     return Edition(result, session.language, judged_from=sealed.link.record)
 
 
-def _tell_seal(session: Session, sealed: Sealed, *, pinned: bool) -> None:
+def tell_sealed(session: Session, sealed: Sealed, *, pinned: bool) -> None:
+    """Say that the seal holds; where no key was ``pinned``, that paper says whose it is."""
     record, head = sealed.link.record, sealed.link.head
     words = text("the seal holds: record {number}, head {head}", number=record.number, head=head)
     session.say(Event("sealed", words, {"number": record.number, "head": head, "key": sealed.key}))
@@ -162,7 +163,7 @@ def _tell_seal(session: Session, sealed: Sealed, *, pinned: bool) -> None:
         session.say(Event("key", words, {"key": sealed.key}))
 
 
-def _signed_result(content: bytes, where: Path, ask: Ask) -> AuditResult | None:
+def signed_result(content: bytes, where: Path, ask: Ask) -> AuditResult | None:
     """Read the result that was signed; one of another version can only be judged again."""
     from appliance.audit.outcome import AuditResult  # noqa: PLC0415 - as above
 
@@ -189,7 +190,7 @@ def _history(sealed: Sealed) -> History:
         return History()  # of another version; the result is what counts
 
 
-def _judged(session: Session, facts: AuditFacts, ask: Ask, signed: AuditResult | None) -> AuditResult:
+def judged(session: Session, facts: AuditFacts, ask: Ask, signed: AuditResult | None) -> AuditResult:
     """Judge the facts; say where the institution's files are other ones than the signed result went by."""
     from appliance.audit.result import audit  # noqa: PLC0415 - as above
 

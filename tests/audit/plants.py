@@ -242,6 +242,8 @@ def users(
 _APPROVED = "approver: a, ticket: t, date: 2026-01-01, expires: 2099-12-31"
 REGISTERS = "/etc/banip/audit/registers.yaml"
 EVIDENCE = "/etc/banip/audit/evidence"
+#: Of the newest sealed audit.
+_RECORD = "$(ls -d /var/log/banip/audit/*/record.json | tail -n 1)"
 _PAPER = "{file: paper.txt, sha256: $(printf paper | sha256sum | cut -c1-64)}"
 #: Registers by name: their members, in shell; what is empty approves nothing.
 _NOTHING = {
@@ -266,6 +268,8 @@ _EVERYTHING = _NOTHING | {
     " [print('{command:', one['event'] + ', date:', str((datetime.datetime.fromisoformat(one['at'].replace('Z', '+00:00'))"
     " + datetime.timedelta(hours=9)).date()) + ', approver: a, ticket: t},')"
     " for one in map(json.loads, open('/var/lib/banip/state/journal'))]\")]",
+    "reviews": f"reviewers: [a], rule: {_PAPER}, reviews: [{{date: $(date +%F), by: a, finding: nothing,"
+    f" number: $(grep -oP '\"number\": *\\K[0-9]+' {_RECORD}), head: $(sha256sum {_RECORD} | cut -c1-64)}}]",
     "emergency": f"plan: {_PAPER}, rehearsals: [{{date: $(date +%F), by: a, here: false, record: {_PAPER}}}]",
 }
 _SOMETHING_HERE = (
@@ -780,6 +784,12 @@ PLANTS: tuple[Plant, ...] = (
         f"rm -r {API_DATA}/collection",
         "data.unchanged",
     ),
+    plant(
+        "changed-audit",
+        f"cp -p {_RECORD} /root/kept-record; sed -i s/score/scare/ {_RECORD}; ! cmp -s {_RECORD} /root/kept-record",
+        f"cp -p /root/kept-record {_RECORD}; rm /root/kept-record",
+        "audit.chain",
+    ),
     # --- What the institution approved
     registers(
         "nothing-approved",
@@ -795,10 +805,10 @@ PLANTS: tuple[Plant, ...] = (
     registers(
         "everything-approved",
         _EVERYTHING,
-        "log.reviewed",
+        "",
         passes="access.approved-keys data.approved-grades host.approved-accounts host.approved-administrators"
-        " host.approved-programs log.approved-commands network.approved-networks network.approved-ways"
-        " release.rehearsed",
+        " host.approved-programs log.approved-commands log.reviewed network.approved-networks"
+        " network.approved-ways release.rehearsed",
     ),
     # --- Banip's units
     plant(
@@ -1139,8 +1149,6 @@ PLANTS: tuple[Plant, ...] = (
 
 #: Why a check was not seen to pass and to fail as well on any of these servers.
 ONE_WAY: dict[str, str] = {
-    "audit.chain": "only passes here, where a fix sealed two audits; tests/test_audit_chain.py forges and breaks real chains",
-    "log.reviewed": "nobody reviewed the audits of these servers; its cases are data",
     "crypto.validated-module": "a person judges it: no program can know",
     "hardware.inventory": "a person judges it: no program can know",
     "host.patch-level": "a person judges it: no program can know",

@@ -23,10 +23,10 @@ from appliance.audit.checks.verdict import (
 from appliance.text import text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from appliance.audit.facts import AuditFacts
-    from appliance.audit.facts_host import Account, Line
+    from appliance.audit.facts_host import Account, Group, Line
     from appliance.text import Text
 
 FIRST_PERSON, LAST_PERSON = 1000, 60000
@@ -263,18 +263,27 @@ def groups_exist(facts: AuditFacts, _: Asked) -> Verdict:
 @check("host.administrators")
 def administrators(facts: AuditFacts, asked: Asked) -> Verdict:
     """Groups with an administrator's rights have few members."""
-    groups = {group.gid: group.name for group in facts.groups.get() if group.name in POWERFUL}
-    members = {
-        (one.name, member) for one in facts.groups.get() if one.name in POWERFUL for member in one.members
-    }
     people = [one for one in facts.accounts.get() if one.login_shell not in NO_LOGIN]
-    members |= {(groups[one.gid], one.name) for one in people if one.gid in groups}
-    found = [f"{group}: {member}" for group, member in sorted(members) if member != "root"]
+    members = members_of(POWERFUL, facts.groups.get(), people)
+    found = [f"{group}: {member}" for group, member in members]
     return verdict(
         listed(found) if found else text("none found"),
         "/etc/group, /etc/passwd",
         holds=len(found) <= asked.number,
     )
+
+
+def members_of(
+    names: Collection[str], groups: Iterable[Group], accounts: Collection[Account]
+) -> list[tuple[str, str]]:
+    """Return group and member, sorted, root left out; of ``accounts`` also those whose own group it is."""
+    members = {
+        (group.name, member)
+        for group in groups
+        if group.name in names
+        for member in (*group.members, *(one.name for one in accounts if one.gid == group.gid))
+    }
+    return sorted(one for one in members if one[1] != "root")
 
 
 @check("host.su-restricted")

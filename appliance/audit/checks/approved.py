@@ -7,10 +7,16 @@ here is shown, so that it can be compared by eye.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from appliance.audit.checks.access import HEIGHT
-from appliance.audit.checks.accounts import NO_LOGIN, POWERFUL
+from appliance.audit.checks.present import (
+    addresses_here,
+    administrators_here,
+    graded_here,
+    keys_here,
+    people_here,
+)
 from appliance.audit.checks.verdict import (
     Asked,
     Verdict,
@@ -25,11 +31,10 @@ from appliance.audit.dated import korean_day
 from appliance.audit.facts import NotRead
 from appliance.audit.reason import as_reason
 from appliance.audit.registers import REGISTERS_FILE, within
-from appliance.release import OPERATOR
 from appliance.text import Text, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from appliance.audit.dated import Attached, Day
     from appliance.audit.facts import AuditFacts
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
     from appliance.audit.facts_product import ApiUser, AuditChain, SensitiveCommand, StateJournal
     from appliance.audit.registers import Emergency, Register, RegisterName, Rehearsal, Review, Reviews, Way
 
+_Entry = TypeVar("_Entry", "Rehearsal", "Review")
 _DIGITS = 12
 
 
@@ -92,6 +98,11 @@ def _open(asked: Asked, seen: _Seen) -> Text:
     )
 
 
+def _newest(entries: Iterable[_Entry], today: Day) -> _Entry | None:
+    """Return the newest that has been done; what is entered for a day to come has not."""
+    return max((one for one in entries if one.date <= today), key=lambda one: one.date, default=None)
+
+
 def _lacking(asked: Asked, *papers: Attached) -> Text | None:
     names = asked.declared.lacking(papers)
     if not names:
@@ -105,8 +116,7 @@ def _lacking(asked: Asked, *papers: Attached) -> Text | None:
 @check("host.approved-accounts")
 def approved_accounts(facts: AuditFacts, asked: Asked) -> Verdict:
     """Whoever can log in, but for root, stands in the register of accounts."""
-    accounts = facts.accounts.get()
-    here = [one.name for one in accounts if one.login_shell not in NO_LOGIN and one.name != "root"]
+    here = people_here(facts)
     register = asked.declared.registers.accounts
     known = {one.name for one in register.people} if register else set()
     return _compared(
@@ -119,28 +129,18 @@ def approved_accounts(facts: AuditFacts, asked: Asked) -> Verdict:
 @check("host.approved-administrators")
 def approved_administrators(facts: AuditFacts, asked: Asked) -> Verdict:
     """Whoever may become root, by group or by sudo, is an approved administrator."""
-    here = sorted(set(_administrators(facts)))
+    here = sorted(set(administrators_here(facts)))
     register = asked.declared.registers.accounts
     known = {one.name for one in register.people if one.administrator} if register else set()
     return _compared(
         asked,
-        _Seen("accounts", here, f"{facts.groups.source}, {facts.sudo.source}"),
-        lambda: [one for one in here if one.rpartition(" (")[0] not in known],
+        _Seen("accounts", [_by_way(*one) for one in here], f"{facts.groups.source}, {facts.sudo.source}"),
+        lambda: [_by_way(name, way) for name, way in here if name not in known],
     )
 
 
-def _administrators(facts: AuditFacts) -> Iterator[str]:
-    """Yield each with the way by which it has an administrator's rights: ``kim (sudo)``."""
-    groups = {one.name: one for one in facts.groups.get()}
-    accounts = facts.accounts.get()
-    named = {word for rule in facts.sudo.get().rules for word in rule.users}
-    by_sudo = {word[1:] for word in named if word.startswith("%")}
-    for name in sorted((POWERFUL | by_sudo) & groups.keys()):
-        group = groups[name]
-        primary = [one.name for one in accounts if one.gid == group.gid]
-        yield from (f"{one} ({name})" for one in (*group.members, *primary) if one != "root")
-    yield from (f"{one} (sudoers)" for one in named if not one.startswith("%") and one != "root")
-    yield from (f"{one.name} (UID 0)" for one in accounts if one.uid == 0 and one.name != "root")
+def _by_way(name: str, way: str) -> str:
+    return f"{name} ({way})"
 
 
 @check("host.approved-programs")
@@ -157,7 +157,7 @@ def approved_programs(facts: AuditFacts, asked: Asked) -> Verdict:
 @check("access.approved-keys")
 def approved_keys(facts: AuditFacts, asked: Asked) -> Verdict:
     """Every key of the API is somebody's in the register, up to no higher grade, and in no other role."""
-    users = [one for one in facts.api_users.get() if not one.disabled and one.name != OPERATOR]
+    users = keys_here(facts)
     return _compared(
         asked,
         _Seen("keys", [_spelled(one) for one in users], facts.api_users.source),
@@ -220,8 +220,7 @@ def _lies_in(peer: str, networks: tuple[str, ...]) -> bool:
 @check("network.approved-networks")
 def approved_networks(facts: AuditFacts, asked: Asked) -> Verdict:
     """The server stands in the networks of the register alone, whose plan is at hand."""
-    links = [one for one in facts.links.get().links if one.up and one.addresses]
-    here = [f"{one.name} {address}" for one in links for address in one.addresses]
+    here = [f"{name} {address}" for name, address in addresses_here(facts)]
     register = asked.declared.registers.network
 
     networks = register.networks if register else ()
@@ -239,17 +238,15 @@ def approved_networks(facts: AuditFacts, asked: Asked) -> Verdict:
 @check("data.approved-grades")
 def approved_grades(facts: AuditFacts, asked: Asked) -> Verdict:
     """Every document stands in the register, and carries the grade that was decided for it."""
-    found = facts.documents.get()
-    if found.graded is None or len(found.graded) != found.count:
-        raise NotRead(facts.documents.source, text("these facts have no grades document by document"))
+    graded = graded_here(facts)
     register = asked.declared.registers.documents
     decided = {one.sha256: one.grade for one in register.documents} if register else {}
     stray = [
         f"{one.sha256[:_DIGITS]}: {one.grade}, {decided.get(one.sha256) or '-'}"
-        for one in found.graded
+        for one in graded
         if decided.get(one.sha256) != one.grade
     ]
-    here = [f"{one.sha256[:_DIGITS]}: {one.grade}" for one in found.graded]
+    here = [f"{one.sha256[:_DIGITS]}: {one.grade}" for one in graded]
     return _compared(asked, _Seen("documents", here, facts.documents.source), lambda: stray)
 
 
@@ -264,8 +261,7 @@ def reviewed(facts: AuditFacts, asked: Asked) -> Verdict:
     if register is None or "reviews" not in asked.declared.in_force():
         return Verdict("manual", _open(asked, seen), seen.places)
     today = korean_day(facts.taken)
-    done = [one for one in register.reviews if one.date <= today]
-    newest = max(done, key=lambda one: one.date, default=None)
+    newest = _newest(register.reviews, today)
     if newest is None:
         return failed(text("no review of the logs is entered"), seen.places)
     fault = next(_faults_of_review(newest, register, chain, asked, today), None)
@@ -337,8 +333,7 @@ def rehearsed(facts: AuditFacts, asked: Asked) -> Verdict:
     if register is None or "emergency" not in asked.declared.in_force():
         return Verdict("manual", _open(asked, seen), seen.places)
     today = korean_day(facts.taken)
-    done = [one for one in register.rehearsals if one.date <= today]
-    newest = max(done, key=lambda one: one.date, default=None)
+    newest = _newest(register.rehearsals, today)
     if newest is None:
         return failed(text("no rehearsal of the way back is entered"), seen.places)
     fault = next(_faults_of_rehearsal(newest, register, days, asked, today), None)

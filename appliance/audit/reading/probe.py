@@ -31,7 +31,8 @@ from appliance.text import Text, text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-TIMEOUT_S = 20
+#: Long, because a server that answers many people answers its operator late, and late is not `unknown`.
+TIMEOUT_S = 60
 OUTPUT_BYTES = 16 * 1024 * 1024
 COMPLAINTS_BYTES = 4 * 1024 * 1024
 #: What a program left running may still write once it has ended itself.
@@ -144,7 +145,7 @@ def _ran(argv: list[str], codes: tuple[int, ...], user: int | None, timeout_s: f
             extra_groups=None if user is None else [],
             start_new_session=True,
         ) as process:
-            written = _bounded(process, TIMEOUT_S if timeout_s is None else timeout_s)
+            written = _bounded(argv[0], process, TIMEOUT_S if timeout_s is None else timeout_s)
         said = os.pread(complaints, COMPLAINTS_BYTES, 0).rstrip(b"\0").decode("utf-8", "replace")
     finally:
         os.close(complaints)
@@ -163,32 +164,47 @@ def _bounded_file() -> int:
     return descriptor
 
 
-def _bounded(process: subprocess.Popen[bytes], timeout_s: float) -> bytes:
+def _bounded(name: str, process: subprocess.Popen[bytes], timeout_s: float) -> bytes:
     """Read a process's output up to the limit, and end what runs or writes longer, its children with it.
 
     What it left in the background may hold its output open for ever: that is not waited for.
     """
     try:
-        written = _written(process, time.monotonic() + timeout_s)
+        return _written(name, process, timeout_s)
     finally:
         with suppress(ProcessLookupError):  # its own session, so its own group
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    return written
 
 
-def _written(process: subprocess.Popen[bytes], until: float) -> bytes:
-    """Return what it writes until it ends, the time is over, or it is too much."""
+def _written(name: str, process: subprocess.Popen[bytes], timeout_s: float) -> bytes:
+    """Return what it writes until it ends, or it is too much. Raises ``Unreadable`` when its time is over."""
     stream, written = process.stdout.fileno() if process.stdout else -1, bytearray()
-    while len(written) <= OUTPUT_BYTES and time.monotonic() < until:
-        ready, _, _ = select.select([stream], [], [], min(_LAST_WORDS_S, until - time.monotonic()))
-        more = os.read(stream, 1 << 16) if ready else None
-        if more == b"" or (more is None and _has_ended(process)):
+    until = time.monotonic() + timeout_s
+    closed = False
+    while len(written) <= OUTPUT_BYTES:
+        ended = _has_ended(process)  # asked before its output: what it wrote until then is there to be read
+        if closed and ended:
             break
+        if time.monotonic() >= until:
+            raise Unreadable(
+                text("{program} did not end within {seconds} s", program=name, seconds=f"{timeout_s:g}")
+            )
+        if closed:
+            time.sleep(_POLL_S)  # and it is still at work
+            continue
+        more = _next(stream, min(_LAST_WORDS_S, until - time.monotonic()))
+        if more is None and ended:
+            break
+        closed = more == b""
         written += more or b""
-    while len(written) <= OUTPUT_BYTES and not _has_ended(process) and time.monotonic() < until:
-        time.sleep(_POLL_S)  # it has closed its output, and is still at work
     return bytes(written)
+
+
+def _next(stream: int, timeout_s: float) -> bytes | None:
+    """Return what comes next, nothing at its end, None where nothing comes for a while."""
+    ready, _, _ = select.select([stream], [], [], max(timeout_s, 0))
+    return os.read(stream, 1 << 16) if ready else None
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:

@@ -50,11 +50,16 @@ def ssh() -> Ssh:
 
 
 def _told(*options: str) -> dict[str, str]:
-    """Return the settings; what is told several times (port) is one value of several words."""
+    """Return the settings; what is told several times (port) is one value of several words.
+
+    Raises ``Unreadable`` where none is told.
+    """
     found: dict[str, str] = {}
     for line in output("sshd", "-T", *options).splitlines():
         name, _, value = line.partition(" ")
         found[name.lower()] = f"{found.get(name.lower(), '')} {value}".strip()
+    if not found:
+        raise Unreadable(text("sshd -T tells nothing"))
     return found
 
 

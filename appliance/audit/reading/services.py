@@ -14,17 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-#: It reads the file of every unit there is.
-LISTING_TIMEOUT_S = 60
-
-
 def services() -> tuple[Service, ...]:
     """Ask systemd for every service, socket and timer that it knows."""
     form = ("--type=service,socket,timer", "--no-legend", "--no-pager", "--plain")
     rows = (line.split() for line in output("systemctl", "list-units", "--all", *form).splitlines())
     active = {row[0]: row[2] for row in rows if len(row) > 3 and row[1] in {"loaded", "masked"}}  # noqa: PLR2004 - its columns
-    listed = output("systemctl", "list-unit-files", *form, timeout_s=LISTING_TIMEOUT_S)
-    rows = (line.split() for line in listed.splitlines())
+    rows = (line.split() for line in output("systemctl", "list-unit-files", *form).splitlines())
     enabled = {row[0]: row[1] for row in rows if len(row) > 1}
     if not active or not enabled:  # there is no system without any: nothing was told
         raise Unreadable(
