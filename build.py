@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
-from appliance.console import Everywhere, language_of, stopped
+from appliance.console import Everywhere, echo, language_of, output, stopped
 from appliance.errors import BadInput, BanipError
 from appliance.text import human_bytes, text
 from bundle.command import KEYS, PATH, command, make_screen, now
@@ -244,9 +244,14 @@ def _open(manifest: Path) -> tuple[CheckedManifest, Workshop]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exit with the code that the design gives to the error."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    screen = partial(make_screen, language_of(arguments), as_json="--json" in arguments)
+
+    def screen() -> Screen:
+        voice = make_screen(language_of(arguments), as_json="--json" in arguments)
+        return replace(voice, write=echo)
+
     try:
-        cli.main(arguments, "build.py", standalone_mode=False)
+        with output():
+            cli.main(arguments, "build.py", standalone_mode=False)
     except BanipError as error:
         screen().error(error)
         sys.exit(error.exit_code)

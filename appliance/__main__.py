@@ -16,7 +16,7 @@ import msgspec
 from appliance import inventory
 from appliance.audit.command import audit_command
 from appliance.clock import SYSTEM_CLOCK
-from appliance.console import Everywhere, asker, language_of, show_error, show_usage, told
+from appliance.console import Everywhere, asker, language_of, output, show_error, show_usage, told
 from appliance.errors import BadInput, UnfitServer, Untrusted
 from appliance.operation import StepFailed, carry_out_rest
 from appliance.plan import plan_for
@@ -374,7 +374,8 @@ def main(
     os.umask(0o022)
     try:
         given = {"first_contact": first_contact, "clock": clock}
-        cli.main(arguments, "appliance", standalone_mode=False, obj=given)
+        with output():
+            cli.main(arguments, "appliance", standalone_mode=False, obj=given)
     except click.ClickException as error:
         show_usage(error, language, as_json="--json" in arguments)
         sys.exit(BadInput.exit_code)

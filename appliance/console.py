@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import traceback
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,11 @@ import click
 import msgspec
 
 from appliance.errors import BadInput, BanipError, Interrupted, Tampered, UnfitServer
+from appliance.output import OutputRefused, close_output, forget_output, open_output
 from appliance.text import choose_language, printable, spelled, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from appliance.text import Language
 
@@ -89,6 +91,8 @@ def our_bug(error: BaseException) -> BanipError:
 
 def refusal_of(error: OSError) -> BanipError | None:
     """Return what is said where the machine refuses a file of ours; None: nobody foresaw that."""
+    if isinstance(error, OutputRefused):
+        return lost(error)
     seen, where = error.strerror, error.filename
     if isinstance(error, PermissionError):
         remedy = text("run the same command as root (sudo)")
@@ -107,6 +111,40 @@ def refusal_of(error: OSError) -> BanipError | None:
             text("a file or folder of Banip is not what Banip made"), where=where, seen=seen, remedy=remedy
         )
     return None
+
+
+def lost(error: OutputRefused) -> BanipError:
+    """Return what is said where nobody can read what a command has to say."""
+    if error.errno == errno.EBADF:
+        remedy = text("leave the standard output open (no >&-): send it to a file or to /dev/null")
+        return UnfitServer(text("the standard output is closed"), remedy=remedy)
+    remedy = text("free space where the output goes (df, df -i) or send it elsewhere, then run it again")
+    return UnfitServer(
+        text("the standard output does not take what this command has to say"),
+        seen=error.strerror,
+        remedy=remedy,
+    )
+
+
+@contextmanager
+def output() -> Iterator[None]:
+    """Have the standard output for the time of a command; what it refuses is raised, also at the end."""
+    try:
+        open_output()
+        yield
+        close_output()
+    except OutputRefused:
+        forget_output()
+        raise
+
+
+def echo(words: str) -> None:
+    """Write a line that must reach somebody: beside the output where the output does not take it."""
+    try:
+        click.echo(words)
+    except OutputRefused:
+        forget_output()
+        click.echo(words)
 
 
 def _strange_place(error: OSError) -> object:
@@ -151,7 +189,7 @@ def show_usage(error: click.ClickException, language: Language, *, as_json: bool
 def show_error(error: BanipError, language: Language, *, as_json: bool) -> None:
     """Show an error: a fact a line for a person, or one JSON object."""
     if as_json:
-        click.echo(msgspec.json.encode(spelled(error.as_json(language))).decode())
+        echo(msgspec.json.encode(spelled(error.as_json(language))).decode())
     else:
         click.echo("\n".join(error.lines(language)), err=True)
 

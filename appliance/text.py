@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Language = Literal["ko", "en"]
+_PLACE = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,19 @@ def _one_line(value: object) -> object:
 def text(template: str, /, **values: object) -> Text:
     """Make a ``Text``: ``template`` in ``str.format`` form, English, a literal."""
     return Text(template, values)
+
+
+def kept(template: str, values: Mapping[str, object]) -> Text:
+    """Make a ``Text`` again of what a file has kept of one: a sentence of ours, in either language.
+
+    The file may be anybody's, and of another version. A sentence that this one does not know is said as it
+    stands, and never formatted: its braces may ask for anything.
+    """
+    names = set(re.findall(r"\{(.*?)\}", template))
+    known = template in _korean() and all(name.isidentifier() for name in names)
+    if known and names <= values.keys():
+        return Text(template, values)
+    return Text("{names}", {"names": _PLACE.sub(lambda found: str(values.get(found[1], found[0])), template)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import traceback
 
+from appliance.console import lost
 from appliance.errors import BadInput, BanipError, UnfitServer
+from appliance.output import OutputRefused
 from appliance.text import text
 
 
 def told(error: Exception) -> BanipError:
     """Return what to tell a person about an error that nothing narrower caught."""
+    if isinstance(error, OutputRefused):
+        return lost(error)
     if isinstance(error, OSError):
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return UnfitServer(

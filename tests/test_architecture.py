@@ -19,7 +19,7 @@ PROJECT = Path(__file__).parent.parent
 
 #: A module of ``appliance`` imports from tiers to its left; inside a tier, whatever makes no circle.
 TIERS: tuple[frozenset[str], ...] = (
-    frozenset({"text", "errors", "problems", "document"}),
+    frozenset({"text", "errors", "problems", "document", "output"}),
     frozenset({"format", "facts", "pieces", "site", "stubborn", "versions"}),
     frozenset({"chunks", "direct", "durable", "roots", "clock"}),
     frozenset({"verify"}),
@@ -52,8 +52,10 @@ OWNERS = {
     "xlsxwriter": None,
 }
 #: ``console`` shows errors, ``session`` is the voice of the server's command line: it draws the progress bar.
-#: ``command`` is what the commands of ``build.py`` share. ``bootstrap`` is the ``__main__`` of appliance.pyz.
+#: ``command`` is what the commands of ``build.py`` share. ``bootstrap`` is the ``__main__`` of appliance.pyz,
+#: ``output`` the file behind the standard output.
 COMMAND_LINES = {
+    "appliance.output",
     "build",
     "bundle.bootstrap",
     "bundle.command",

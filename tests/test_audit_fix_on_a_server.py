@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.server, pytest.mark.network]
 BANIP = "/var/lib/banip"
 #: One of the files that are open to more than they should be.
 OPENED = "/etc/cron.d/e2scrub_all"
+CRON = "host.cron-permissions"
 FIXES = "/var/lib/banip/state/fixes"
 JOURNAL = "/var/lib/banip/state/journal"
 #: The record of what was done grows, an audit is sealed with its key, and systemd makes folders for its own.
@@ -148,33 +149,76 @@ def still_open(server: ClosedServer) -> set[str]:
     return {name for name in MENDED if now[name] != "pass"}
 
 
+def close_off(server: ClosedServer, path: str) -> None:
+    """Let nobody, root neither, write a file: as far as its own file system goes, it is read-only."""
+    server.exec("mount", "--bind", path, path)
+    server.exec("mount", "-o", "remount,bind,ro", path)
+
+
+def test_a_place_that_cannot_be_written_costs_its_own_fix_and_no_other(server: ClosedServer) -> None:
+    audited(server)  # makes the key and the ledger
+    before = tree(server, *RECORDS)
+    close_off(server, OPENED)
+    # Seen in the dry run, with what to do.
+    done, shown = fix(server)
+    assert set(shown["would_fix"]) == MENDED - {CRON}
+    assert CRON in shown["left"]
+    (said,) = [one["facts"] for one in events(done, "by-hand") if one["facts"]["id"] == CRON]
+    assert said["reason"] == f"{OPENED} lies on a file system that is mounted read-only"
+    assert said["remedy"].startswith(f"see findmnt -T {OPENED}, mount it writable")
+    # Done without it: the others are mended, and what is left is told and still wrong.
+    done, did = fix(server, "--yes")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert set(did["fixed"]) == MENDED - {CRON}, did
+    assert (did["not_mended"], did["worse"]) == ([], [])
+    assert [one["facts"]["id"] for one in events(done, "by-hand")] == [CRON]
+    now = statuses(server, did["after"])
+    assert {name: now[name] for name in MENDED if now[name] != "pass"} == {CRON: "fail"}
+    # Given back bit by bit, the closed place as well as the others.
+    undone = appliance(server, "--json", "audit", "--undo", check=False)
+    assert undone.returncode == 0, undone.stdout + undone.stderr
+    server.exec("umount", OPENED)
+    assert differences(before, tree(server, *RECORDS)) == set()
+
+
 def test_a_fix_that_fails_midway_is_taken_back_by_itself(server: ClosedServer) -> None:
     before = tree(server, *RECORDS)
-    # The role cannot close this one, and closes the others.
-    server.exec("mount", "--bind", OPENED, OPENED)
-    server.exec("mount", "-o", "remount,bind,ro", OPENED)
+    # The role writes files first and sets modes last. By then one place cannot be written any more, which
+    # nobody could see before.
+    commands = f"mount --bind {OPENED} {OPENED}; mount -o remount,bind,ro {OPENED}"
+    arm(server, "closing", f'/bin/sh -c "{commands}"', "/etc/issue")
     done = appliance(server, "--json", *AUDIT, "--fix", "--yes", check=False)
     assert done.returncode == 30, done.stdout + done.stderr
     assert OPENED in str(result(done)["seen"])
     server.exec("umount", OPENED)
+    disarm(server, "closing")
     assert differences(before, tree(server, *RECORDS)) == set()
+
+
+def arm(server: ClosedServer, name: str, command: str, path: str) -> None:
+    """Let systemd run a command as soon as a file is changed, once."""
+    unit = f"[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart={command}\n"
+    server.exec("sh", "-c", f"cat > /etc/systemd/system/{name}.service", stdin=unit.encode())
+    watch = f"[Path]\nPathChanged={path}\n"
+    server.exec("sh", "-c", f"cat > /etc/systemd/system/{name}.path", stdin=watch.encode())
+    server.exec("systemctl", "daemon-reload")
+    server.exec("systemctl", "start", f"{name}.path")
+
+
+def disarm(server: ClosedServer, name: str) -> None:
+    server.exec("systemctl", "stop", f"{name}.path", f"{name}.service")
+    server.exec("rm", f"/etc/systemd/system/{name}.path", f"/etc/systemd/system/{name}.service")
 
 
 @pytest.mark.slow  # a release is given a minute to become well
 def test_a_fix_that_makes_the_release_ill_is_taken_back_by_itself(server: ClosedServer) -> None:
     before = tree(server, *RECORDS)
     # The service that is asked for its health stops when this fix touches its first file.
-    unit = "[Service]\nType=oneshot\nExecStart=/usr/bin/systemctl stop banip-api.service\n"
-    server.exec("sh", "-c", "cat > /etc/systemd/system/ill.service", stdin=unit.encode())
-    path = f"[Path]\nPathChanged={OPENED}\n"
-    server.exec("sh", "-c", "cat > /etc/systemd/system/ill.path", stdin=path.encode())
-    server.exec("systemctl", "daemon-reload")
-    server.exec("systemctl", "start", "ill.path")
-    words = ("--fix", "--yes", "--only", "host.cron-permissions")
+    arm(server, "ill", "/usr/bin/systemctl stop banip-api.service", OPENED)
+    words = ("--fix", "--yes", "--only", CRON)
     done = appliance(server, "--json", *AUDIT, *words, check=False)
     assert done.returncode == 30, done.stdout + done.stderr
-    server.exec("systemctl", "stop", "ill.path")
-    server.exec("rm", "/etc/systemd/system/ill.path", "/etc/systemd/system/ill.service")
+    disarm(server, "ill")
     assert differences(before, tree(server, *RECORDS)) == set()
 
 

@@ -216,15 +216,16 @@ def test_what_is_not_read_in_time_says_so(site: Site, monkeypatch: pytest.Monkey
 
 def test_a_server_that_trusts_nobody_has_no_release_to_speak_of(tmp_path: Path) -> None:
     facts = collect(Subject(Site(tmp_path / "empty").server, None, contents="release", top=tmp_path), "0.1.0")
-    assert facts.release.unread == "this server trusts nobody yet"
-    assert facts.files_drift.unread == "this server trusts nobody yet"
+    assert str(facts.release.unread) == "this server trusts nobody yet"
+    assert str(facts.files_drift.unread) == "this server trusts nobody yet"
 
 
 # --- Programs and files ------------------------------------------------------------------------------------
 
 
 def test_a_program_that_is_missing_or_fails_is_a_reason() -> None:
-    assert fact("x", lambda: probe.output("no-such-program")).unread == "no-such-program is not installed"
+    missing = fact("x", lambda: probe.output("no-such-program")).unread
+    assert str(missing) == "the program no-such-program is not installed"
     assert "ended with 1" in str(fact("x", lambda: probe.output("false")).unread)
 
 

@@ -34,9 +34,10 @@ from appliance.audit.reading import (
     walk,
 )
 from appliance.audit.reading.probe import Unreadable, fact, lines
+from appliance.audit.reason import why
 from appliance.errors import BanipError
 from appliance.remedies import own_files
-from appliance.text import spelled
+from appliance.text import spelled, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
 
 #: A program that never answers costs its own limit; many of them together cost no more than this.
 SECONDS_MOST = 1800
-_TOO_LATE = f"not read within {SECONDS_MOST} s"
 #: Readers mostly wait for programs; what reads much itself, the walk and the digests, is one lane each.
 LANES_AT_ONCE = 4
 
@@ -85,22 +85,20 @@ class _Judged:
 
     def _judge(self) -> TrustedBundle | BanipError:
         if self._subject.trust is None:
-            message = "this server trusts nobody yet"
-            raise Unreadable(message)
+            raise Unreadable(text("this server trusts nobody yet"))
         return product.current(self._subject.server, self._subject.trust)
 
     def found(self) -> TrustedBundle | BanipError:
         """Return it, or why it is refused. Raises ``Unreadable``."""
         if self._found.value is None:
-            raise Unreadable(self._found.unread)
+            raise Unreadable(self._found.why())
         return self._found.value
 
     def proven(self) -> TrustedBundle:
         """Return it as proof. Raises ``Unreadable``."""
         found = self.found()
         if isinstance(found, BanipError):
-            message = f"the installed release is no proof: {found}"
-            raise Unreadable(message)
+            raise Unreadable(text("the installed release is no proof: {refusal}", refusal=why(found)))
         return found
 
     def proven_or_none(self) -> TrustedBundle | None:
@@ -111,8 +109,7 @@ class _Judged:
         """Say what it is. Raises ``Unreadable``."""
         found = self.found()
         if self._subject.trust is None:
-            message = "this server trusts nobody yet"
-            raise Unreadable(message)
+            raise Unreadable(text("this server trusts nobody yet"))
         return product.release(self._subject.server, self._subject.trust, found)
 
 
@@ -150,9 +147,13 @@ def _read(lane: _Lane, until: float) -> list[tuple[str, Fact[object], float]]:
     found = []
     for name, source, read in lane:
         began = time.monotonic()
-        one = fact(source, read) if began < until else Fact[object](source=source, unread=_TOO_LATE)
+        one = fact(source, read if began < until else _too_late)
         found.append((name, one, time.monotonic() - began))
     return found
+
+
+def _too_late() -> object:
+    raise Unreadable(text("not read within {seconds} s", seconds=SECONDS_MOST))
 
 
 def _lanes(subject: Subject, judged: _Judged, known: InstalledRelease | None) -> tuple[_Lane, ...]:
@@ -333,7 +334,7 @@ class _Record:
     def _run(self) -> IntegrityRun:
         found = self._fact()
         if found.value is None:
-            raise Unreadable(found.unread)
+            raise Unreadable(found.why())
         return found.value[0]
 
     def reading(self) -> Reading:
@@ -345,14 +346,14 @@ class _Record:
         """Return what dpkg said then, and says now of what changed since. Raises ``Unreadable``."""
         run = self._run()
         if run.packages.value is None:
-            raise Unreadable(run.packages.unread)
+            raise Unreadable(run.packages.why())
         return packages.package_files_since(run.packages.value, run.started)
 
     def journal_whole(self) -> tuple[str, ...]:
         """Return what journalctl said then, and says now of archives that changed. Raises ``Unreadable``."""
         run = self._run()
         if run.journal.value is None:
-            raise Unreadable(run.journal.unread)
+            raise Unreadable(run.journal.why())
         there = [one for one in run.archives if Path(one.path).exists()]  # the oldest go by retention
         changed = [Path(one.path) for one in there if not one.still(Path(one.path).stat())]
         return logs.journal_whole_since(run.journal.value, changed)

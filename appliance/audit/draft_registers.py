@@ -23,6 +23,7 @@ from appliance.audit.checks.present import (
 from appliance.audit.dated import korean_day
 from appliance.audit.draft_yaml import BLANK, Noted
 from appliance.audit.facts import NotRead
+from appliance.audit.reason import as_reason
 from appliance.audit.registers import Peer, Port
 from appliance.format import Grade, Sha256
 from appliance.text import Text, text
@@ -66,7 +67,8 @@ def _read(seen: Callable[[], Sequence[Any]]) -> tuple[Sequence[Any] | None, Note
     try:
         found = seen()
     except NotRead as missing:
-        return None, (text("not read: {reason}", reason=str(missing)),)
+        why = text("{source}: {reason}", source=missing.source, reason=missing.reason)
+        return None, (text("not read: {reason}", reason=why),)
     except (ValueError, LookupError, OverflowError) as odd:
         return None, (text("not understood: {reason}", reason=repr(odd)),)
     return found, () if found else (text("none found"),)
@@ -220,7 +222,7 @@ def _ways(facts: AuditFacts, *chains: str) -> Noted:
 def _openings(facts: AuditFacts) -> Sequence[Opening]:
     firewall = facts.firewall.get()
     if not firewall.counts_egress:
-        raise NotRead(facts.firewall.source, "no table inet banip is loaded")
+        raise NotRead(facts.firewall.source, text("no table inet banip is loaded"))
     return firewall.openings
 
 
@@ -272,8 +274,10 @@ def _reviews(link: Link) -> Section:
 def _log(facts: AuditFacts) -> StateJournal:
     """Return the operation log. Raises ``NotRead`` where its chain does not hold, or nobody looked."""
     state = facts.state.get()
-    if state.broken is not None or state.sensitive is None:
-        raise NotRead(facts.state.source, state.broken or "commands that somebody has to approve")
+    if state.broken is not None:
+        raise NotRead(facts.state.source, as_reason(state.broken).as_text())
+    if state.sensitive is None:
+        raise NotRead(facts.state.source, text("these facts have no commands that somebody has to approve"))
     return state
 
 

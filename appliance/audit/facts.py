@@ -8,7 +8,7 @@ only the kind of its hash, of a key file only owner and mode.
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003 - msgspec resolves annotations at run time
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -56,9 +56,13 @@ from appliance.audit.facts_product import (  # noqa: TC001
     StateJournal,
     Unit,
 )
+from appliance.audit.reason import NOT_COLLECTED, Reason, as_reason, reason_of
 from appliance.errors import BadInput
 from appliance.format import Value
 from appliance.text import text
+
+if TYPE_CHECKING:
+    from appliance.text import Text
 
 _T = TypeVar("_T")
 #: Years that a clock may show; beyond them days cannot be counted in Korean time.
@@ -68,23 +72,30 @@ _YEARS = (1970, 9998)
 class NotRead(Exception):
     """A check asked for a fact that is not there; ``source`` and ``reason`` say where and why."""
 
-    def __init__(self, source: str, reason: str) -> None:
+    def __init__(self, source: str, reason: Text) -> None:
         super().__init__(f"{source}: {reason}")
         self.source, self.reason = source, reason
 
 
 class Fact(Struct, Generic[_T], frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """A value and its source (a command line or a path), or the reason why it could not be read."""
+    """A value and its source (a command line or a path), or the reason why it could not be read.
+
+    ``unread`` as plain words is what facts of older versions have.
+    """
 
     source: str = ""
     value: _T | None = None
-    unread: str | None = "not collected"
+    unread: Reason | str | None = reason_of(NOT_COLLECTED)
 
     def get(self) -> _T:
         """Return the value. Raises ``NotRead``."""
         if self.unread is not None or self.value is None:
-            raise NotRead(self.source, self.unread or "no value")
+            raise NotRead(self.source, self.why().as_text())
         return self.value
+
+    def why(self) -> Reason:
+        """Return why there is no value."""
+        return as_reason(self.unread)
 
 
 class AuditFacts(Value, frozen=True, kw_only=True):
@@ -170,7 +181,7 @@ class AuditFacts(Value, frozen=True, kw_only=True):
         """Return the release where its signature holds; a refused one proves nothing. Raises ``NotRead``."""
         found = self.release.get()
         if found.refused is not None:
-            raise NotRead(self.release.source, found.refused)
+            raise NotRead(self.release.source, as_reason(found.refused).as_text())
         return found
 
 

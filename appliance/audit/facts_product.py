@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime  # noqa: TC003 - msgspec resolves annotations at run time
 from typing import Literal
 
+from appliance.audit.reason import Reason  # noqa: TC001 - as above
 from appliance.format import Grade, Value
 
 
@@ -47,7 +48,7 @@ class InstalledRelease(Value, frozen=True, omit_defaults=True):
     """The installed release, judged again by the numbered rules; ``refused``: why it is no proof any more."""
 
     id: str
-    refused: str | None = None
+    refused: Reason | str | None = None
     product: str = ""
     version: str = ""
     counter: int = 0
@@ -82,7 +83,7 @@ class StateJournal(Value, frozen=True, omit_defaults=True):
 
     lines: int
     head: str = ""
-    broken: str | None = None
+    broken: Reason | str | None = None
     unsafe: tuple[str, ...] = ()  # events that weakened safety on purpose
     replaced: tuple[str, ...] = ()  # first roots that were trusted before, and when that ended
     first: datetime | None = None

@@ -11,11 +11,11 @@ from appliance.errors import AuditFindings, BadInput
 from appliance.text import Event, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from appliance.audit.facts import AuditFacts
-    from appliance.audit.fixes import FixPlan
+    from appliance.audit.fixes import FixPlan, LeftAlone
     from appliance.audit.outcome import AuditResult
     from appliance.audit.report import Wish, Written
     from appliance.audit.site import SiteRules
@@ -110,10 +110,11 @@ def _mend(
         take_back_half_done(session)
         found = examine(session, only, grade, rules)
         if not found.plan.planned:
-            _tell_left(session, found.plan)
+            _tell_left(session, found.plan.left)
             session.result(text("there is nothing that can be mended by itself"), {"fixed": []})
             return found.result, None
         _tell_planned(session, found.plan)
+        _tell_left(session, [each for each in found.plan.left if each.refused])
         one = carry_out(session, found.plan, found.result.grade)
     # Of what was found before, as of a timer's audit, `audit report` makes any other format.
     short = replace(wish, formats=formats_named(("html",)))
@@ -178,7 +179,7 @@ def examine(session: Session, only: tuple[str, ...], grade: Grade | None, rules:
 
 def _show(session: Session, found: Examined) -> None:
     _tell_planned(session, found.plan)
-    _tell_left(session, found.plan)
+    _tell_left(session, found.plan.left)
     planned, left = ([one.check for one in several] for several in (found.plan.planned, found.plan.left))
     words = text(
         "would mend {count} and leave {left} to a person; to do it: appliance audit --fix --yes",
@@ -214,8 +215,8 @@ def _tell_planned(session: Session, plan: FixPlan) -> None:
             session.write_aside(text("      {line}", line=line).render(session.language))
 
 
-def _tell_left(session: Session, plan: FixPlan) -> None:
-    for one in plan.left:
+def _tell_left(session: Session, left: Iterable[LeftAlone]) -> None:
+    for one in left:
         title, reason, remedy = (
             getattr(words, session.language) for words in (one.title, one.reason, one.remedy)
         )

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance.audit.catalogue import Words
+from appliance.audit.fix_places import blocked
 from appliance.audit.fix_rules import leading_first, switches_of
-from appliance.audit.fixes import FixPlan, LeftAlone
+from appliance.audit.fixes import FixPlan, LeftAlone, words_of
 from appliance.durable import fresh_file, make_folder, remove_file, sync_folder, write_all, write_file
 from appliance.format import canonical_json
 from appliance.host import run
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
+    from appliance.audit.fixes import Planned
     from appliance.remedies import Operation, Reload, Seen
 
 HOST = Path("/")
@@ -92,21 +93,32 @@ def changes(operations: Iterable[Operation], root: Path = HOST) -> tuple[Change,
 
 
 def possible(plan: FixPlan, root: Path = HOST) -> FixPlan:
-    """Return the plan without fixes that would write through a link, or that have nothing to change."""
+    """Return the plan without fixes that cannot be done, or that have nothing to change; each says why."""
     planned, left = [], list(plan.left)
     for one in plan.planned:
-        strange = [each.path for each in one.operations if _is_in_the_way(each, root)]
-        if not strange and changes(one.operations, root):
+        why = _left_alone(one, root)
+        if why is None:
             planned.append(one)
-            continue
-        reason = (
-            text("{path} is no plain file: it is not changed by itself", path=strange[0])
-            if strange
-            else text("its fix is in place already, and does not help")
-        )
-        words = Words(ko=reason.render("ko"), en=reason.render("en"))
-        left.append(LeftAlone(one.check, one.title, words, one.by_hand))
+        else:
+            left.append(why)
     return FixPlan(tuple(planned), tuple(left))
+
+
+def _left_alone(one: Planned, root: Path) -> LeftAlone | None:
+    """Return why a fix is left to a person: a link or a refusal in its way, or it is in place already."""
+    strange = next((each.path for each in one.operations if _is_in_the_way(each, root)), None)
+    if strange is not None:
+        reason = text("{path} is no plain file: it is not changed by itself", path=strange)
+        return LeftAlone(one.check, one.title, words_of(reason), one.by_hand)
+    changed = {each.path for each in changes(one.operations, root)}
+    if not changed:
+        reason = text("its fix is in place already, and does not help")
+        return LeftAlone(one.check, one.title, words_of(reason), one.by_hand)
+    refusals = (blocked(each, root) for each in one.operations if each.path in changed)
+    found = next((each for each in refusals if each is not None), None)
+    if found is None:
+        return None
+    return LeftAlone(one.check, one.title, words_of(found.reason), words_of(found.remedy), refused=True)
 
 
 def _is_in_the_way(one: Operation, root: Path) -> bool:

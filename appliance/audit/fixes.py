@@ -120,12 +120,13 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class LeftAlone:
-    """A finding that a person mends: why, and how."""
+    """A finding that a person mends: why, and how; ``refused``: the place of its fix cannot be written."""
 
     check: str
     title: Words
     reason: Words
     remedy: Words
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +169,16 @@ def why_not(name: str, facts: AuditFacts, limit: str, *, unknown: bool = False) 
     if not automatic(name):
         return next(fixes().reasons[reason] for reason, names in fixes().by_hand.items() if name in names)
     if unknown:
-        return _words(text("what was not read is not changed"))
+        return words_of(text("what was not read is not changed"))
     try:
         for rule in fixes().fixes[name].rules:
             reason = RULES[rule](facts)
             if reason is not None:
-                return _words(reason)
+                return words_of(reason)
         if not operations_for(name, facts, limit):
-            return _words(text("what is wrong here is not among what is mended by itself"))
+            return words_of(text("what is wrong here is not among what is mended by itself"))
     except NotRead as missing:
-        return _words(text("not read: {reason}", reason=missing.reason))
+        return words_of(text("not read: {reason}", reason=missing.reason))
     return None
 
 
@@ -201,7 +202,8 @@ def _limit(one: Result, grade: Any) -> str:  # noqa: ANN401 - a grade
     return one.tailored.value if one.tailored else checks().checks[one.id].limits.get(grade, "")
 
 
-def _words(said: Text) -> Words:
+def words_of(said: Text) -> Words:
+    """Return a sentence of ours in both languages."""
     return Words(ko=said.render("ko"), en=said.render("en"))
 
 

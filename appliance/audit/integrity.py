@@ -23,6 +23,7 @@ from appliance.audit.reading.drift import Live, Told
 from appliance.audit.reading.probe import Unreadable
 from appliance.durable import write_file
 from appliance.format import Sha256, Value, canonical_json, sha256_hex
+from appliance.text import Text, text
 
 if TYPE_CHECKING:
     import os
@@ -35,7 +36,6 @@ PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 DAYS = 8
 SEEN_MOST_BYTES = 512 * 1024 * 1024
 _MACHINE = Path("/etc/machine-id")
-_RUN_AGAIN = "run `appliance audit integrity`"
 _V = TypeVar("_V", bound=Value)
 
 
@@ -111,11 +111,20 @@ class IntegrityRun(Value, frozen=True):
         found += [*packages.changed, *packages.missing] if packages else []
         return (*found, *(self.journal.value or ()))
 
-    def unread(self) -> tuple[str, ...]:
+    def unread(self) -> tuple[Text, ...]:
         """Return why a part of it could not be done."""
-        told = (f"{one.source}: {one.unread}" for one in (self.packages, self.journal) if one.unread)
+        parts = ((self.packages.source, self.packages), (self.journal.source, self.journal))
+        told = (
+            text("{source}: {reason}", source=source, reason=one.why().as_text())
+            for source, one in parts
+            if one.unread is not None
+        )
         sized = sum(one.sized for one in (self.files, self.models, self.environments))
-        return (*told, *([f"{sized} files could not be hashed"] if sized else []))
+        return (*told, *([text("{count} files could not be hashed", count=sized)] if sized else []))
+
+
+def _again(why: Text) -> Text:
+    return text("{why}: run `appliance audit integrity`", why=why)
 
 
 def machine() -> Sha256:
@@ -168,8 +177,7 @@ class Records:
         except FileNotFoundError:
             return None
         except msgspec.DecodeError as error:
-            message = f"{path} is damaged ({error}): {_RUN_AGAIN}"
-            raise Unreadable(message) from error
+            raise Unreadable(_again(text("{path} is damaged ({error})", path=path, error=error))) from error
 
     def keep(self, run: IntegrityRun) -> None:
         """Put a finished run in the place of the last; cut off in between, neither is believed."""
@@ -185,23 +193,21 @@ class Records:
         except FileNotFoundError:
             content = b""
         if sha256_hex(content) != run.seen_sha256:
-            message = f"{path} is not the list of the last run: {_RUN_AGAIN}"
-            raise Unreadable(message)
+            raise Unreadable(_again(text("{path} is not the list of the last run", path=path)))
         return {one.path: one for one in map(_seen, content.splitlines()[1:])}
 
     def believed(self, proof: TrustedBundle | None, now: datetime, days: float) -> IntegrityRun:
         """Return the last run where an audit may go by it. Raises ``Unreadable`` with the reason if not."""
         run = self.newest()
         if run is None:
-            message = f"there was no integrity run yet: {_RUN_AGAIN}"
-            raise Unreadable(message)
+            raise Unreadable(_again(text("there was no integrity run yet")))
         wanted = begun(proof, run.started)
         if run.begun != wanted:
-            message = f"the integrity run was of another release or machine: {_RUN_AGAIN}"
-            raise Unreadable(message)
+            raise Unreadable(_again(text("the integrity run was of another release or machine")))
         if not timedelta() <= now - run.started <= timedelta(days=days):
-            message = f"the integrity run of {run.started:%Y-%m-%d} counts for {days:g} days: {_RUN_AGAIN}"
-            raise Unreadable(message)
+            day, counts = f"{run.started:%Y-%m-%d}", f"{days:g}"
+            old = text("the integrity run of {day} counts for {days} days", day=day, days=counts)
+            raise Unreadable(_again(old))
         return run
 
 

@@ -187,7 +187,7 @@ def _facts(run: IntegrityRun) -> dict[str, object]:
         "files": run.files_hashed,
         "bytes": run.bytes_hashed,
         "drift": list(run.drifted()),
-        "unread": list(run.unread()),
+        "unread": [str(one) for one in run.unread()],
     }
 
 
@@ -277,7 +277,9 @@ def _show_status(session: Session) -> None:
     try:
         last = records.newest()
     except Unreadable as error:
-        raise Tampered(text("the record of the last integrity run is damaged"), seen=error) from error
+        raise Tampered(
+            text("the record of the last integrity run is damaged"), seen=error.reason.as_text()
+        ) from error
     facts = {"at_work": at_work, "progress": msgspec.to_builtins(far), "last": last and _facts(last)}
     session.result(_words(last) if last else text("no integrity run has come to its end yet"), facts)
 

@@ -29,6 +29,7 @@ from appliance.audit.checks.verdict import (
 )
 from appliance.audit.dated import korean_day
 from appliance.audit.facts import NotRead
+from appliance.audit.reason import as_reason
 from appliance.audit.registers import REGISTERS_FILE, within
 from appliance.text import Text, text
 
@@ -358,7 +359,7 @@ def _whole(facts: AuditFacts) -> StateJournal | Verdict:
     """Return the operation log where its chain holds. Raises ``NotRead``."""
     state = facts.state.get()
     if state.broken is not None:
-        return unknown(text("{names}", names=state.broken), facts.state.source)
+        return unknown(as_reason(state.broken).as_text(), facts.state.source)
     if state.sensitive is None:
-        raise NotRead(facts.state.source, "commands that somebody has to approve")
+        raise NotRead(facts.state.source, text("these facts have no commands that somebody has to approve"))
     return state

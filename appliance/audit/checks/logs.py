@@ -17,6 +17,7 @@ from appliance.audit.checks.verdict import (
     unless,
     verdict,
 )
+from appliance.audit.reason import as_reason
 from appliance.text import text
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def operations_chained(facts: AuditFacts, _: Asked) -> Verdict:
     """The operation log's chain of digests holds from its first line to its last."""
     state = facts.state.get()
     if state.broken is not None:
-        return failed(text("{names}", names=state.broken), facts.state.source)
+        return failed(as_reason(state.broken).as_text(), facts.state.source)
     if not state.lines:
         return failed(text("the operation log is empty"), facts.state.source)
     words = text("{count} lines, last {head}", count=state.lines, head=state.head[:16])
@@ -106,7 +107,7 @@ def no_weakened_safety(facts: AuditFacts, _: Asked) -> Verdict:
     """Nobody has weakened safety on purpose; where somebody has, it is shown in every report."""
     state = facts.state.get()
     if state.broken is not None:
-        return Verdict("unknown", text("{names}", names=state.broken), facts.state.source)
+        return Verdict("unknown", as_reason(state.broken).as_text(), facts.state.source)
     return unless(state.unsafe, facts.state.source, text("{count} looked at, none found", count=state.lines))
 
 

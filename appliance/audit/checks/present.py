@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from appliance.audit.checks.accounts import NO_LOGIN, POWERFUL, members_of
 from appliance.audit.facts import NotRead
 from appliance.release import OPERATOR
+from appliance.text import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,5 +50,5 @@ def graded_here(facts: AuditFacts) -> tuple[GradedDocument, ...]:
     """Return every document with its grade. Raises ``NotRead`` where one of them has none."""
     found = facts.documents.get()
     if found.graded is None or len(found.graded) != found.count:
-        raise NotRead(facts.documents.source, "grades document by document")
+        raise NotRead(facts.documents.source, text("these facts have no grades document by document"))
     return found.graded

@@ -17,6 +17,7 @@ from appliance.audit.checks.verdict import (
     unless,
     verdict,
 )
+from appliance.audit.reason import as_reason
 from appliance.text import text
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def signature(facts: AuditFacts, _: Asked) -> Verdict:
     """The installed release's metadata is signed by whom this server trusts, judged again now."""
     one = facts.release.get()
     if one.refused is not None:
-        return failed(text("{names}", names=one.refused), facts.release.source)
+        return failed(as_reason(one.refused).as_text(), facts.release.source)
     words = text(
         "{release}: root version {root}, counter {counter}",
         release=one.id,
@@ -50,7 +51,7 @@ def trust_unchanged(facts: AuditFacts, _: Asked) -> Verdict:
     """The first root is that of the first contact; where a person has replaced it, every report shows it."""
     state = facts.state.get()
     if state.broken is not None:
-        return Verdict("unknown", text("{names}", names=state.broken), facts.state.source)
+        return Verdict("unknown", as_reason(state.broken).as_text(), facts.state.source)
     return unless(state.replaced, facts.state.source, text("never replaced"))
 
 
@@ -175,7 +176,7 @@ def backup_age(facts: AuditFacts, asked: Asked) -> Verdict:
     """What people put in was backed up not long ago."""
     state = facts.state.get()
     if state.broken is not None:
-        return unknown(text("{names}", names=state.broken), facts.state.source)
+        return unknown(as_reason(state.broken).as_text(), facts.state.source)
     if state.last_backup is None:
         return failed(text("no backup is in the operation log"), facts.state.source)
     days = (facts.taken - state.last_backup).days
@@ -188,7 +189,7 @@ def last_operation(facts: AuditFacts, _: Asked) -> Verdict:
     """The newest operation came to its end, and not to a failure that nobody looked into."""
     state = facts.state.get()
     if state.broken is not None:
-        return unknown(text("{names}", names=state.broken), facts.state.source)
+        return unknown(as_reason(state.broken).as_text(), facts.state.source)
     holds = state.last_outcome not in {"", "failed", "abandoned"}
     return verdict(text("{names}", names=state.last_outcome or "-"), facts.state.source, holds=holds)
 
@@ -198,7 +199,7 @@ def audit_regular(facts: AuditFacts, asked: Asked) -> Verdict:
     """Somebody has looked before, and not too long ago; a server that is new has had no time for it."""
     earlier, state = facts.earlier_audits.get(), facts.state.get()
     if state.broken is not None:
-        return unknown(text("{names}", names=state.broken), facts.state.source)
+        return unknown(as_reason(state.broken).as_text(), facts.state.source)
     since = max((one for one in earlier if one < facts.taken), default=state.first)
     if since is None:
         return failed(text("none found"), facts.earlier_audits.source)

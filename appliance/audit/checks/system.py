@@ -18,6 +18,7 @@ from appliance.audit.checks.verdict import (
     unless,
     verdict,
 )
+from appliance.audit.reason import as_reason
 from appliance.text import text
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def usb_events(facts: AuditFacts, _: Asked) -> Verdict:
     events = [one for one in facts.usb_events.get() if _ATTACHED.search(one.words)]
     state = facts.state.get()
     if state.broken is not None:
-        return unknown(text("{names}", names=state.broken), facts.state.source)
+        return unknown(as_reason(state.broken).as_text(), facts.state.source)
     strangers = [one for one in events if not _is_for_an_intake(one, facts)]
     found = [f"{one.at:%Y-%m-%d %H:%M} {one.words}" for one in strangers]
     return unless(found, facts.usb_events.source, text("{count} looked at, none found", count=len(events)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from appliance.audit.facts_host import Account, Failures, File, Group, Line, Login, Shell
 from appliance.audit.reading.probe import Unreadable, lines, look, output, output_as_nobody, program
+from appliance.text import text
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -85,8 +86,9 @@ def groups() -> tuple[Group, ...]:
 def _rows(database: str) -> list[list[str]]:
     rows = [line.split(":") for line in output("getent", database).splitlines()]
     if not any(row[0] == "root" for row in rows):
-        message = f"getent {database} tells of no root: {len(rows)} lines"
-        raise Unreadable(message)
+        raise Unreadable(
+            text("getent {database} tells of no root: {count} lines", database=database, count=len(rows))
+        )
     return rows
 
 
@@ -111,8 +113,7 @@ def _time(row: list[str]) -> datetime:
 def failures() -> Failures:
     """Ask lastb who failed to log in lately; a server that keeps no such record has nothing to say."""
     if not Path("/var/log/btmp").exists():
-        message = "/var/log/btmp is absent: logins that fail are not recorded"
-        raise Unreadable(message)
+        raise Unreadable(text("/var/log/btmp is absent: logins that fail are not recorded"))
     told = output("lastb", "-w", "--time-format", "iso", "--since", f"-{FAILURES_DAYS}days")
     return Failures(days=FAILURES_DAYS, counts=parse_lastb(told, {row[0] for row in _rows("passwd")}))
 

@@ -13,6 +13,7 @@ import msgspec
 
 from appliance.audit.facts_product import ApiUser, Documents, GradedDocument, RequestLog
 from appliance.audit.reading.probe import FILES_MOST, Unreadable, answer, look, plain_content
+from appliance.text import text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,8 +64,7 @@ def documents(server: Server) -> Documents:
         return Documents(count=0, grades={}, graded=())
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     if len(paths) > FILES_MOST * 10:
-        message = f"more than {FILES_MOST * 10} documents"
-        raise Unreadable(message)
+        raise Unreadable(text("more than {count} documents", count=FILES_MOST * 10))
     contents = [path for path in paths if path.suffix != ".json"]
     changed, unhashed = _changed(contents)
     records = {path: _record(path.with_name(f"{path.name}.json")) for path in contents}

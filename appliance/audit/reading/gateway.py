@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from appliance.audit.facts_network import Answer, Certificate, Tls, Web
 from appliance.audit.reading.network import listeners
 from appliance.audit.reading.probe import Unreadable
+from appliance.text import text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,8 +51,7 @@ def tls(port: int = GATEWAY_PORT) -> Tls:
     answers = {name: _shake(port, version) for name, version in _VERSIONS.items()}
     given = next((answer for answer in answers.values() if answer), None)
     if given is None:
-        message = f"no handshake succeeded on port {port}"
-        raise Unreadable(message)
+        raise Unreadable(text("no handshake succeeded on port {port}", port=port))
     return Tls(
         port=port,
         accepted=tuple(name for name, answer in answers.items() if answer is not None),

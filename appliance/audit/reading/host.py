@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from appliance.audit.facts_host import File, Host
 from appliance.audit.reading.probe import Unreadable, lines, look, look_below, output
+from appliance.text import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,8 +92,7 @@ def _detected(*options: str) -> str:
     """Ask what this machine runs in; "none" is an answer, and silence is not. Raises ``Unreadable``."""
     told = output("systemd-detect-virt", *options, codes=(0, 1)).strip()
     if not re.fullmatch(r"[a-z][a-z0-9-]*", told):
-        message = f"systemd-detect-virt said {told[:40]!r}"
-        raise Unreadable(message)
+        raise Unreadable(text("systemd-detect-virt said {said}", said=repr(told[:40])))
     return told
 
 
@@ -126,8 +126,9 @@ def device_files() -> tuple[str, ...]:
                 elif stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
                     found.append(entry.path)
         if seen > DEVICES_MOST:
-            message = f"more than {DEVICES_MOST} files below /dev"
-            raise Unreadable(message)
+            raise Unreadable(
+                text("more than {count} files below {folder}", count=DEVICES_MOST, folder="/dev")
+            )
     return tuple(sorted(found))
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.audit.facts_host import Clock, KernelAudit, Logs, Rotation
-from appliance.audit.reading.probe import Unreadable, lines, output, program, ran
+from appliance.audit.reading.probe import Unreadable, complaint, lines, output, program, ran
 from appliance.audit.reading.services import active_among, settings
+from appliance.text import text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +40,7 @@ def journal_whole(timeout_s: float = VERIFY_TIMEOUT_S) -> tuple[str, ...]:
     done = ran("journalctl", "--verify", "--no-pager", codes=(0, 1), timeout_s=timeout_s)
     said = parse_verify(done.out + done.err)
     if done.code and not said:
-        message = f"journalctl --verify ended with 1: {' '.join(done.err[-400:].split())}"
-        raise Unreadable(message)
+        raise Unreadable(complaint("journalctl --verify", done.code, done.err[-400:]))
     return said
 
 
@@ -55,8 +55,9 @@ def journal_whole_since(known: tuple[str, ...], changed: Sequence[Path]) -> tupl
     Raises ``Unreadable`` where those are so many that it would take long.
     """
     if len(changed) > ASKED_AGAIN_MOST:
-        message = f"{len(changed)} archived files of the journal changed since the integrity run"
-        raise Unreadable(message)
+        raise Unreadable(
+            text("{count} archived files of the journal changed since the integrity run", count=len(changed))
+        )
     found = list(known)
     for path in changed:
         done = ran("journalctl", "--verify", "--no-pager", f"--file={path}", codes=(0, 1))
@@ -81,8 +82,9 @@ def rotations() -> tuple[Rotation, ...]:
     done = ran("logrotate", "--debug", "/etc/logrotate.conf", codes=(0, 1))
     found = parse_rotations(done.out + done.err)
     if not found and (done.code or "reading config file" not in done.out + done.err):
-        message = f"logrotate --debug told of no pattern: {' '.join(done.err[:400].split())}"
-        raise Unreadable(message)
+        raise Unreadable(
+            text("logrotate --debug told of no pattern: {said}", said=" ".join(done.err[:400].split()))
+        )
     return found
 
 

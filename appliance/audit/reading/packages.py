@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from appliance.audit.facts_host import PackageFiles, PackageSource, PackageTrust, Programs, Scanner
 from appliance.audit.reading.probe import (
     Unreadable,
+    complaint,
     lines,
     output,
     plain_text,
@@ -21,6 +22,7 @@ from appliance.audit.reading.probe import (
     without_secrets,
 )
 from appliance.audit.reading.services import active_among
+from appliance.text import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -72,8 +74,7 @@ def _verified(*names: str, timeout_s: float | None = None) -> str:
     """Ask dpkg, which says by code 1 that something differs. Raises ``Unreadable`` where not what."""
     done = ran("dpkg", "--verify", *names, codes=(0, 1), timeout_s=timeout_s)
     if done.code and not done.out.strip():
-        message = f"dpkg --verify ended with 1: {' '.join(done.err[:400].split())}"
-        raise Unreadable(message)
+        raise Unreadable(complaint("dpkg --verify", done.code, done.err))
     return done.out
 
 
@@ -91,8 +92,13 @@ def package_files_since(known: PackageFiles, since: datetime, lists: Path = DIGE
             asked_again.append(path.stem)
             theirs.update(counted)
     if len(asked_again) > ASKED_AGAIN_MOST:
-        message = f"{len(asked_again)} packages changed since the integrity run of {since:%Y-%m-%d}"
-        raise Unreadable(message)
+        raise Unreadable(
+            text(
+                "{count} packages changed since the integrity run of {day}",
+                count=len(asked_again),
+                day=f"{since:%Y-%m-%d}",
+            )
+        )
     told = _verified(*asked_again) if asked_again else ""
     now = parse_verify(told, known.packages)
     return PackageFiles(
@@ -190,8 +196,7 @@ def _candidates(owned: tuple[str, ...]) -> Iterator[str]:
         for path, mode in _below(top):
             seen += 1
             if seen > PROGRAMS_MOST:
-                message = f"more than {PROGRAMS_MOST} programs"
-                raise Unreadable(message)
+                raise Unreadable(text("more than {count} programs", count=PROGRAMS_MOST))
             if not _is_explained(path, mode, owned):
                 yield path
 

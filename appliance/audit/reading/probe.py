@@ -24,7 +24,9 @@ import psutil
 
 from appliance.audit.facts import Fact
 from appliance.audit.facts_host import File, FileKind, Line
+from appliance.audit.reason import Reason, reason_of, why
 from appliance.errors import BanipError
+from appliance.text import Text, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -60,7 +62,17 @@ _GOES_WRONG = (
 
 
 class Unreadable(Exception):
-    """Something could not be read; the message is the fact's reason."""
+    """Something could not be read; ``reason`` is the fact's."""
+
+    def __init__(self, reason: Text | Reason) -> None:
+        super().__init__(str(reason))
+        self.reason = reason_of(reason) if isinstance(reason, Text) else reason
+
+
+def complaint(command: str, code: int, said: str) -> Text:
+    """Say how a program ended that should have answered, with the beginning of its own words."""
+    words = " ".join(said[:400].split())
+    return text("{command} ended with {code}: {words}", command=command, code=code, words=words)
 
 
 def fact(source: str, read: Callable[[], _T]) -> Fact[_T]:
@@ -68,9 +80,9 @@ def fact(source: str, read: Callable[[], _T]) -> Fact[_T]:
     try:
         value = read()
     except Unreadable as error:
-        return Fact(source=source, unread=without_secrets(str(error)))
+        return Fact(source=source, unread=error.reason.cleaned(without_secrets))
     except _GOES_WRONG as error:
-        return Fact(source=source, unread=without_secrets(f"{type(error).__name__}: {error}"))
+        return Fact(source=source, unread=reason_of(why(error)).cleaned(without_secrets))
     return Fact(source=source, value=value, unread=None)
 
 
@@ -97,8 +109,7 @@ def ran(name: str, *arguments: str, codes: tuple[int, ...] = (0,), timeout_s: fl
     """Run the distribution's program; raises ``Unreadable`` where it is missing or ends with another code."""
     path = program(name)
     if path is None:
-        message = f"{name} is not installed"
-        raise Unreadable(message)
+        raise Unreadable(text("the program {name} is not installed", name=name))
     return _ran([path, *arguments], codes, user=None, timeout_s=timeout_s)
 
 
@@ -109,8 +120,7 @@ def answer(name: str, *arguments: str) -> str:
     """
     done = ran(name, *arguments, codes=(0, 1))
     if done.code and not done.out.strip() and done.err.strip():
-        message = f"{name} {' '.join(arguments[:4])} ended with 1: {' '.join(done.err[:400].split())}"
-        raise Unreadable(message)
+        raise Unreadable(complaint(f"{name} {' '.join(arguments[:4])}", done.code, done.err))
     return done.out
 
 
@@ -140,11 +150,9 @@ def _ran(argv: list[str], codes: tuple[int, ...], user: int | None, timeout_s: f
     finally:
         os.close(complaints)
     if len(written) > OUTPUT_BYTES:
-        message = f"{argv[0]} wrote more than {OUTPUT_BYTES} bytes"
-        raise Unreadable(message)
+        raise Unreadable(text("{program} wrote more than {count} bytes", program=argv[0], count=OUTPUT_BYTES))
     if process.returncode not in codes:
-        message = f"{' '.join(argv[:6])} ended with {process.returncode}: {' '.join(said[:400].split())}"
-        raise Unreadable(message)
+        raise Unreadable(complaint(" ".join(argv[:6]), process.returncode, said))
     return Ran(process.returncode, written.decode("utf-8", "replace"), said)
 
 
@@ -179,8 +187,9 @@ def _written(name: str, process: subprocess.Popen[bytes], timeout_s: float) -> b
         if closed and ended:
             break
         if time.monotonic() >= until:
-            message = f"{name} did not end within {timeout_s:g} s"
-            raise Unreadable(message)
+            raise Unreadable(
+                text("{program} did not end within {seconds} s", program=name, seconds=f"{timeout_s:g}")
+            )
         if closed:
             time.sleep(_POLL_S)  # and it is still at work
             continue
@@ -258,8 +267,7 @@ def look_below(folder: str | Path, most: int = FILES_MOST) -> tuple[File, ...]:
     for path in _below(Path(folder)):
         found.append(look(path))
         if len(found) > most:
-            message = f"more than {most} files below {folder}"
-            raise Unreadable(message)
+            raise Unreadable(text("more than {count} files below {folder}", count=most, folder=folder))
     return tuple(found)
 
 
@@ -308,10 +316,8 @@ def plain_content(path: str | Path, most: int, flags: int = 0) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
-            message = f"{path} is no plain file"
-            raise Unreadable(message)
+            raise Unreadable(text("{path} is no plain file", path=path))
         content = b"" if about.st_size > most else file.read(most + 1)
     if max(about.st_size, len(content)) > most:
-        message = f"{path} has more than {most} bytes"
-        raise Unreadable(message)
+        raise Unreadable(text("{path} has more than {count} bytes", path=path, count=most))
     return content

@@ -12,6 +12,7 @@ import psutil
 from appliance.audit.facts_product import InstalledRelease, SensitiveCommand, StateJournal, Unit
 from appliance.audit.reading.probe import Unreadable, look, look_below, output
 from appliance.audit.reading.services import shown
+from appliance.audit.reason import reason_of, why
 from appliance.errors import BanipError
 from appliance.format import HttpAnswers, sha256_hex
 from appliance.pieces import digest_of_file
@@ -19,6 +20,7 @@ from appliance.plan import owned_by
 from appliance.release import GOOD, installed, load
 from appliance.roots import trusted_root
 from appliance.standing import TRUST_REPLACED, replacements
+from appliance.text import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,14 +58,13 @@ def current(server: Server, trust: Trust) -> TrustedBundle | BanipError:
             return load(server, now.release, trust)
     except BanipError as refusal:
         return refusal
-    message = "no release is installed"
-    raise Unreadable(message)
+    raise Unreadable(text("no release is installed"))
 
 
 def release(server: Server, trust: Trust, found: TrustedBundle | BanipError) -> InstalledRelease:
     """Say what the signed metadata proves, or why it proves nothing any more."""
     if isinstance(found, BanipError):
-        return InstalledRelease(id="?", refused="; ".join(found.lines("en")))
+        return InstalledRelease(id="?", refused=reason_of(why(found)))
     one, keys = found.release, trusted_root(trust.root).roles["root"]
     owned, now = owned_by(one), installed(server)
     previous = (now.previous if now else None) or ""
@@ -131,7 +132,7 @@ def state(server: Server) -> StateJournal:
     try:
         entries = server.state.journal.entries()
     except BanipError as error:
-        return StateJournal(lines=0, broken="; ".join(error.lines("en")))
+        return StateJournal(lines=0, broken=reason_of(why(error)))
     last = path.read_bytes().splitlines(keepends=True)[-1:] if path.exists() else []
     unsafe = [
         f"{entry.at:%Y-%m-%dT%H:%M:%SZ} {entry.event}" for entry in entries if entry.event.startswith(_UNSAFE)

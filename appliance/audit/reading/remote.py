@@ -12,6 +12,7 @@ from appliance.audit.reading.accounts import NO_LOGIN, accounts
 from appliance.audit.reading.probe import Unreadable, lines, output, plain_text, program, ran
 from appliance.audit.reading.services import active_among, settings, shown
 from appliance.audit.reading.sshd import blocks, started_with
+from appliance.text import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,16 +59,16 @@ def _told(*options: str) -> dict[str, str]:
         name, _, value = line.partition(" ")
         found[name.lower()] = f"{found.get(name.lower(), '')} {value}".strip()
     if not found:
-        message = "sshd -T tells nothing"
-        raise Unreadable(message)
+        raise Unreadable(text("sshd -T tells nothing"))
     return found
 
 
 def _as_started(options: tuple[str, ...]) -> SshBlock:
     """Ask for the settings of a server that has options. Raises ``Unreadable`` for a file of its own."""
     if any(one.startswith("-f") for one in options):
-        message = f"an SSH server at work goes by another file: {' '.join(options)}"
-        raise Unreadable(message)
+        raise Unreadable(
+            text("an SSH server at work goes by another file: {options}", options=" ".join(options))
+        )
     return SshBlock("/proc", f"sshd {' '.join(options)}", _told(*options))
 
 
@@ -109,8 +110,11 @@ def sudo() -> Sudo:
         words = line.text.split()
         known = words[1:] in ([name, "sudoers.so"] for name in _SUDOERS)
         if words[0] == "Plugin" and not known:
-            message = f"{line.path}:{line.number} names another policy: {line.text}"
-            raise Unreadable(message)
+            raise Unreadable(
+                text(
+                    "{place} names another policy: {line}", place=f"{line.path}:{line.number}", line=line.text
+                )
+            )
     told = output("cvtsudoers", "--expand-aliases", "--output-format", "json", "/etc/sudoers")
     return parse_sudoers(told)
 

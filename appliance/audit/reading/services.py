@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from appliance.audit.facts_host import Service
 from appliance.audit.reading.probe import Unreadable, lines, output, ran
+from appliance.text import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,8 +22,13 @@ def services() -> tuple[Service, ...]:
     rows = (line.split() for line in output("systemctl", "list-unit-files", *form).splitlines())
     enabled = {row[0]: row[1] for row in rows if len(row) > 1}
     if not active or not enabled:  # there is no system without any: nothing was told
-        message = f"systemctl tells of {len(active)} units and {len(enabled)} unit files"
-        raise Unreadable(message)
+        raise Unreadable(
+            text(
+                "systemctl tells of {units} units and {files} unit files",
+                units=len(active),
+                files=len(enabled),
+            )
+        )
     return tuple(
         Service(name, active.get(name, "inactive"), enabled.get(name, "-"))
         for name in sorted(active.keys() | enabled.keys())

@@ -15,6 +15,7 @@ import psutil
 
 from appliance.audit.facts_host import SshBlock
 from appliance.audit.reading.probe import Unreadable, lines
+from appliance.text import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,8 +43,9 @@ def blocks(configuration: Path = CONFIGURATION) -> tuple[SshBlock, ...]:
 def _below(path: Path, where: str, criteria: str, depth: int) -> Iterator[tuple[str, str, str, str]]:
     """Yield settings with the block they stand in; a block ends with the file that it begins in."""
     if depth > _INCLUDED_DEPTH_MOST:
-        message = f"{path} is included more than {_INCLUDED_DEPTH_MOST} deep"
-        raise Unreadable(message)
+        raise Unreadable(
+            text("{path} is included more than {count} deep", path=path, count=_INCLUDED_DEPTH_MOST)
+        )
     for line in lines(path):
         name, words = _parts(line)
         if name == "match":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from appliance.audit.facts_host import Finds
 from appliance.audit.reading.packages import known_to_dpkg, names_of
 from appliance.audit.reading.probe import Unreadable, group_name, plain_content, user_name
+from appliance.text import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,8 +71,7 @@ def finds(root: Path, top: Path = Path("/")) -> Finds:
     for path, about in _entries(top, _left_out(root)):
         seen += 1
         if seen > ENTRIES_MOST or time.monotonic() > until:
-            message = f"stopped after {seen} files: the rest was not looked at"
-            raise Unreadable(message)
+            raise Unreadable(text("stopped after {count} files: the rest was not looked at", count=seen))
         for name in _noteworthy(path, about):
             found[name].append(path)
         if about is _TOO_DEEP:
