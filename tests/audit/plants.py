@@ -239,7 +239,7 @@ def users(
     )
 
 
-_APPROVED = "approver: a, ticket: t, date: 2026-01-01, expires: 2099-12-31"
+_APPROVED = "approver: a, ticket: t, date: $(date +%F), expires: $(date -d '+1 year' +%F)"
 REGISTERS = "/etc/banip/audit/registers.yaml"
 EVIDENCE = "/etc/banip/audit/evidence"
 #: Of the newest sealed audit.
