@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -30,6 +31,11 @@ BACKENDS: dict[str, Backend] = {"server": "nspawn", "qemu": "qemu"}
 HEAVY = ("server", "qemu", "real")
 _RESOLVING = {"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"}
 _SENDING = {"socket.connect", "socket.sendto", "socket.sendmsg"}
+
+
+# No test depends on a clock's speed.
+settings.register_profile("banip", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("banip")
 
 
 class NetworkClosed(Exception):

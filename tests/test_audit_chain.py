@@ -170,7 +170,7 @@ def test_nothing_is_compared_with_what_was_changed_or_is_gone(root: Path) -> Non
 # --- A chain that does not ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_line_taken_out_swapped_or_doubled_is_found(audited: Path, data: st.DataObject) -> None:
     rows = lines(audited)
@@ -185,7 +185,7 @@ def test_a_line_taken_out_swapped_or_doubled_is_found(audited: Path, data: st.Da
     assert list(breaks(pages(b"".join(rows), "x").links, "x")), (kind, one, other)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_flipped_byte_of_the_ledger_is_found(audited: Path, data: st.DataObject) -> None:
     before = ledger(audited).read_bytes()

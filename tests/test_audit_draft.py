@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 import yaml
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from appliance.__main__ import main
@@ -383,7 +383,7 @@ def noted(value: object) -> object:
     return Noted(value, (text("{said}", said=value),))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.dictionaries(KEYS, VALUES, min_size=1, max_size=4), WORDS)
 def test_whatever_is_written_is_read_again_by_the_strict_reader(members: dict[str, Any], said: str) -> None:
     for given_members in (members, {name: noted(one) for name, one in members.items()}):
@@ -392,7 +392,7 @@ def test_whatever_is_written_is_read_again_by_the_strict_reader(members: dict[st
         assert printable(written) == written
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(st.lists(WORDS, min_size=1, max_size=5, unique=True))
 @example(ODD)
 def test_odd_names_of_a_server_arrive_in_the_register_as_they_are(names: list[str]) -> None:

@@ -355,7 +355,7 @@ def _lay(host: dict[str, tuple[bytes | None, int, int]], root: Path) -> None:
 
 
 @needs_root
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(host=hosts(), order=st.permutations(every_operation()), count=st.integers(0, 200), data=st.data())
 def test_taking_a_fix_back_gives_back_the_tree_that_was(
     host: dict[str, tuple[bytes | None, int, int]], order: list[Operation], count: int, data: st.DataObject

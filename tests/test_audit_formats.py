@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.audit.formats import FORMATS, Unavailable, hwpx, oscal, page, pdf, xlsx
@@ -123,7 +123,7 @@ def test_every_item_has_the_status_that_the_result_has(name: str, language: Lang
     assert set(expected.values()) == set(STATUSES), "each status is among them"
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15)
 @given(
     statuses=st.lists(STATUS, min_size=1, max_size=9).map(tuple),
     shown=st.lists(STATUS, min_size=1, max_size=9).map(tuple),

@@ -248,7 +248,7 @@ LINES = (
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(end=st.integers(0, len(LINES)), torn=st.binary(max_size=30))
 def test_a_list_that_was_torn_anywhere_keeps_its_whole_lines(end: int, torn: bytes) -> None:
     first, seen, length = read_part(LINES[:end] + torn, BEGUN, NOW - timedelta(days=1))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pypdf import PdfReader
 
@@ -40,9 +40,7 @@ NUMBERS = {"mode", "umask", "max_log_file", "num_logs", "logingracetime", "maxau
 ASKED = ("web", "value", "api", "{}")
 SLOW = settings(
     max_examples=15,
-    deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
-    suppress_health_check=[HealthCheck.too_slow],
 )
 FORMS: tuple[Callable[[str], str], ...] = (
     lambda _: MARK,

@@ -167,7 +167,7 @@ def test_two_audits_of_one_second_have_two_folders(tmp_path: Path) -> None:
 # --- What is found -----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_flipped_byte_anywhere_is_found(whole: tuple[Path, str], data: st.DataObject) -> None:
     folder, key = whole

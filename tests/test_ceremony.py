@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tuf.api._payload import Root, Targets
 
@@ -474,7 +474,7 @@ def _play(held: Custody, turn: Turn) -> None:
 
 
 @pytest.mark.real
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(turns)
 def test_any_rotations_make_a_chain_that_every_server_follows_and_no_others(plan: Sequence[Turn]) -> None:
     base = Path(tempfile.mkdtemp())

@@ -598,5 +598,5 @@ class Years(RuleBasedStateMachine):
 
 TestYears = pytest.mark.real(Years.TestCase)  # years of releases: ten seconds
 TestYears.settings = settings(
-    max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=20, suppress_health_check=list(HealthCheck)
 )

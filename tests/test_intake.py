@@ -319,7 +319,7 @@ def test_a_part_is_believed_chunk_by_chunk_and_never_by_its_name(
 
 
 @given(torn=some.lists(some.tuples(some.integers(0, 3 * CHUNK_BYTES), some.binary(min_size=1, max_size=64))))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_whatever_became_of_a_part_the_blob_is_right(
     tmp_path_factory: pytest.TempPathFactory, torn: list[tuple[int, bytes]]
 ) -> None:

@@ -270,7 +270,7 @@ def test_a_root_that_was_changed_is_not_shown(folder: Path, tmp_path: Path) -> N
         show(tmp_path)
 
 
-@settings(max_examples=5, deadline=None)  # each derives a key twice
+@settings(max_examples=5)  # each derives a key twice
 @given(st.binary(min_size=1, max_size=40))
 def test_any_passphrase_opens_what_it_closed(passphrase: bytes) -> None:
     opened = load_pem_private_key(encrypted_pem(key("root-1"), passphrase), passphrase)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as some
 
 from appliance.errors import Tampered
@@ -77,7 +77,6 @@ def cut(whole: bytes, size_bytes: int) -> Iterator[bytes]:
 
 
 @given(FILES, some.integers(1, 5000))
-@settings(deadline=None)
 def test_members_are_unpacked_as_gzip_does_it_however_they_arrive(packed: bytes, size_bytes: int) -> None:
     wanted = by_gzip(packed)
     assert wanted is not None
@@ -85,14 +84,12 @@ def test_members_are_unpacked_as_gzip_does_it_however_they_arrive(packed: bytes,
 
 
 @given(FILES, some.data(), some.integers(1, 5000))
-@settings(deadline=None)
 def test_a_file_that_ends_too_early_has_no_tar(packed: bytes, data: some.DataObject, size_bytes: int) -> None:
     ends = data.draw(some.integers(0, len(packed)))
     assert by_pieces(cut(packed[:ends], size_bytes)) == by_gzip(packed[:ends])
 
 
 @given(FILES, some.binary(min_size=1, max_size=40), some.integers(1, 5000))
-@settings(deadline=None)
 def test_what_is_no_member_behind_members_leaves_no_tar(packed: bytes, more: bytes, size_bytes: int) -> None:
     assume(not more.lstrip(b"\0").startswith(b"\x1f\x8b\x08"))
     garbage = packed + more
@@ -101,7 +98,6 @@ def test_what_is_no_member_behind_members_leaves_no_tar(packed: bytes, more: byt
 
 
 @given(FILES, some.data(), some.integers(1, 255))
-@settings(deadline=None)
 def test_a_changed_byte_never_gives_another_tar(packed: bytes, data: some.DataObject, change: int) -> None:
     place = data.draw(some.integers(2, len(packed) - 1))
     changed = bytearray(packed)
@@ -112,7 +108,6 @@ def test_a_changed_byte_never_gives_another_tar(packed: bytes, data: some.DataOb
 
 
 @given(some.binary(max_size=3000), some.integers(1, 500))
-@settings(deadline=None)
 def test_what_is_not_packed_is_its_own_tar(content: bytes, size_bytes: int) -> None:
     assume(not content.startswith(b"\x1f\x8b"))
     wanted = Unpacked(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))

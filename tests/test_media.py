@@ -228,7 +228,7 @@ def seen_of(changed: bytes) -> BanipError:
         return refusal(path, built()[0])
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(offset=offsets(), flip=st.integers(1, 255))
 def test_any_one_changed_byte_anywhere_is_refused(offset: int, flip: int) -> None:
     changed = bytearray(built()[1])
@@ -236,7 +236,7 @@ def test_any_one_changed_byte_anywhere_is_refused(offset: int, flip: int) -> Non
     assert seen_of(bytes(changed)).exit_code in REFUSED
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(offset=offsets())
 def test_a_carrier_cut_anywhere_is_incomplete(offset: int) -> None:
     seen = seen_of(built()[1][:offset])
@@ -244,7 +244,7 @@ def test_a_carrier_cut_anywhere_is_incomplete(offset: int) -> None:
     assert "ends too early" in str(seen)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(offset=offsets(), more=st.binary(min_size=1, max_size=2000))
 def test_bytes_put_in_anywhere_are_refused(offset: int, more: bytes) -> None:
     whole = built()[1]
@@ -253,7 +253,7 @@ def test_bytes_put_in_anywhere_are_refused(offset: int, more: bytes) -> None:
         assert seen_of(changed).exit_code in REFUSED
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(noise=st.binary(max_size=3000))
 def test_noise_is_refused(noise: bytes) -> None:
     assert seen_of(noise).exit_code in REFUSED

@@ -96,7 +96,6 @@ def test_scores_fall_and_the_limit_holds(library: Collection) -> None:
 
 
 @given(st.sampled_from(QUESTIONS), st.sampled_from(["O", "S", "C"]), st.integers(1, 60))
-@settings(deadline=None)
 def test_no_passage_above_the_clearance_is_ever_found(
     library: Collection, question: Question, clearance: Grade, limit: int
 ) -> None:
@@ -198,7 +197,7 @@ def test_a_heavy_reranker_decides_the_first_place(scores: list[float]) -> None:
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=3, max_size=3, unique=True))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_whatever_light_vectors_say_the_best_match_of_words_stands_first(
     tmp_path_factory: pytest.TempPathFactory, seeds: list[int]
 ) -> None:

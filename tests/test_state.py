@@ -413,7 +413,7 @@ _FACTS: Any = some.dictionaries(
 
 
 @given(facts=some.lists(_FACTS, max_size=5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_what_is_appended_is_read_back(facts: list[dict[str, object]]) -> None:
     with TemporaryDirectory() as folder:
         journal = Journal(Path(folder) / "journal", lambda: NOON)

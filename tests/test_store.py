@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> Store:
 
 
 @given(content=some.binary(max_size=5000), cuts=some.lists(some.integers(0, 5000), max_size=5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_what_was_added_in_any_pieces_is_there_and_nothing_else(content: bytes, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(content)) for cut in cuts), len(content)]
     pieces = [content[start:end] for start, end in itertools.pairwise(edges)]

@@ -54,7 +54,7 @@ _VERSIONS = some.from_regex(r"\A([0-9]:)?[0-9][0-9a-c.+~]{0,5}(-[0-9a-c.+~]{1,4}
 
 @pytest.mark.skipif(shutil.which("dpkg") is None, reason="dpkg is not here to compare with")
 @given(one=_VERSIONS, other=_VERSIONS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_versions_compare_as_dpkg_compares_them(one: str, other: str) -> None:
     relation = {-1: "lt", 0: "eq", 1: "gt"}[compare_versions(one, other)]
     assert subprocess.run(["dpkg", "--compare-versions", one, relation, other], check=False).returncode == 0

@@ -78,7 +78,6 @@ def profile(name: str) -> settings:
         max_examples=ASKED or BOUNDED.get(name, 300),
         derandomize=not ASKED,
         database=None,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
     )
 
