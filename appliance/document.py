@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import yaml
 
+from appliance.misfit import misfit
 from appliance.problems import Problem, refuse
 from appliance.text import Text, text
 
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
 
 DOCUMENT_MAX_BYTES = 1024 * 1024
 _DEPTH_MAX = 32
+_BLANKS_NAMED = 20
 _DATE_TAG = "tag:yaml.org,2002:timestamp"
 _PLAIN_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 #: libyaml's parser, several times as fast, where PyYAML was built with it: wheels are.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Place = tuple[str | int, ...]
 _STEPS = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+#: A member that nobody knows stands on a line of its own.
+_STRANGE = re.compile(r"Object contains unknown field `(.+)`")
 _MAP, _LIST = yaml.MappingNode, yaml.SequenceNode
 _WORDS: Mapping[str, re.Pattern[str]] = {
     "tag:yaml.org,2002:null": re.compile(r"null|~|"),
@@ -166,11 +170,38 @@ _T = TypeVar("_T")
 
 
 def typed(document: Document, kind: type[_T]) -> _T:
-    """Return the content as a value of a type. Raises ``BadInputs`` with the line that does not fit."""
+    """Return the content as a value of a type. Raises ``BadInputs`` with the line that does not fit.
+
+    Where that is a blank, all blanks are told: who fills a file in wants to know how much is left.
+    """
     try:
         return msgspec.convert(document.value, kind)
     except msgspec.ValidationError as error:
         said, _, path = str(error).partition(" - at ")
+        if said.endswith("got `null`"):
+            refuse(document.name, list(_left_blank(document)))
         place = tuple(int(index) if index else name for name, index in _STEPS.findall(path.strip("`")))
-        refuse(document.name, [document.problem(place, text("this does not fit: {reason}", reason=said))])
+        strange = _STRANGE.fullmatch(said)
+        refuse(
+            document.name, [document.problem((*place, *(strange.groups() if strange else ())), misfit(said))]
+        )
         raise
+
+
+def _left_blank(document: Document) -> Iterator[Problem]:
+    places = list(_blanks(document.value, ()))
+    for place in places[:_BLANKS_NAMED]:
+        yield document.problem(place, text("left blank; fill it in, or strike the entry out"))
+    if len(places) > _BLANKS_NAMED:
+        yield Problem(document.name, text("and {count} more blanks", count=len(places) - _BLANKS_NAMED))
+
+
+def _blanks(value: object, place: Place) -> Iterator[Place]:
+    """Yield every place that has no value (``~``), in the order of the file."""
+    if value is None:
+        yield place
+    members = (
+        value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else ())
+    )
+    for step, inner in members:
+        yield from _blanks(inner, (*place, step))

@@ -19,7 +19,7 @@ PROJECT = Path(__file__).parent.parent
 
 #: A module of ``appliance`` imports from tiers to its left; inside a tier, whatever makes no circle.
 TIERS: tuple[frozenset[str], ...] = (
-    frozenset({"text", "errors", "problems", "document", "output"}),
+    frozenset({"text", "errors", "problems", "misfit", "document", "output"}),
     frozenset({"format", "facts", "pieces", "site", "stubborn", "versions"}),
     frozenset({"chunks", "direct", "durable", "roots", "clock"}),
     frozenset({"verify"}),

@@ -188,7 +188,7 @@ CONTRADICTIONS = {
     ),
     "part belongs to": ("checks: [{check: host.umask, shows: full, part: 모두}]", "ours.yaml:12"),
     "together needs checks": ("together: full\n    rest: {kind: manual, reason: 남음}", "ours.yaml:9"),
-    "this does not fit": (
+    "'mostly' is none of the words that may stand here": (
         "checks: [{check: host.umask, shows: mostly}]",
         "ours.yaml:12: $.controls[0].checks[0].shows",
     ),
@@ -209,8 +209,8 @@ def test_a_list_that_contradicts_itself_is_refused_at_its_line(said: str) -> Non
     [
         ("guide: ours", "guide: kisa", "there is a guide of this name already"),
         ("area: server", "area: people", "there is no area people"),
-        ("format: 1", "format: 2", "this does not fit"),
-        ("label: 우리 기관", "labels: 우리 기관", "this does not fit"),
+        ("format: 1", "format: 2", "2 is none of the words"),
+        ("label: 우리 기관", "labels: 우리 기관", "nothing here is called labels"),
         ("controls:\n", "controls:\n  - {id: A-1, title: t, area: server, rest: {kind: manual, reason: r}}\n",
          "this number stands twice"),
     ],

@@ -112,11 +112,11 @@ def is_refused_and_filled(path: Path, fill: Mapping[str, object]) -> bool:
 
 
 def fill_one(path: Path, refused: BadInputs, fill: Mapping[str, object]) -> None:
-    (problem,) = refused.problems
+    problem = refused.problems[0]
     where, place = re.fullmatch(r"(.*): \$(\S+)", problem.where).groups()  # type: ignore[union-attr]
     name, _, line = where.rpartition(":")
     assert name == str(path)
-    assert "null" in problem.said.render(), problem
+    assert "left blank" in problem.said.render(), problem
     value = [one for end, one in fill.items() if re.search(rf"(^|[.]){re.escape(end)}$", place)][-1]
     lines = path.read_text("utf-8").split("\n")
     lines[int(line) - 1] = re.sub(r"~$", lambda _: spelled(value), lines[int(line) - 1])

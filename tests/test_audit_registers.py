@@ -417,7 +417,7 @@ def test_a_redacted_report_names_nobody_of_a_register(site: Path) -> None:
 FAULTS: dict[str, tuple[tuple[str, ...], object, str, str]] = {
     "no end": (("accounts", "expires"), None, "$.accounts", "expires"),
     "an end before it begins": (("keys", "expires"), "2026-01-01", "$.keys.expires", "before it begins"),
-    "nobody approved": (("programs", "approver"), "", "$.programs.approver", "length"),
+    "nobody approved": (("programs", "approver"), "", "$.programs.approver", "this is empty"),
     "no network": (("network", "networks"), ["10.0.0.300/24"], "$.network.networks[0]", "is no address"),
     "bits beyond a network": (
         ("network", "networks"),
@@ -435,7 +435,7 @@ FAULTS: dict[str, tuple[tuple[str, ...], object, str, str]] = {
         ("network", "ways_out"),
         [{"port": 1, "peers": ["any"]}],
         "$.network.ways_out[0].peers[0]",
-        "regex",
+        "form",
     ),
     "a grade that is none": (
         ("documents", "documents"),
@@ -459,10 +459,10 @@ FAULTS: dict[str, tuple[tuple[str, ...], object, str, str]] = {
         ("emergency", "plan"),
         {"file": "../plan", "sha256": "a" * 64},
         "$.emergency.plan.file",
-        "regex",
+        "form",
     ),
-    "nobody who reviews": (("reviews", "reviewers"), [], "$.reviews.reviewers", "length"),
-    "a register that is none": (("acounts",), {}, "$", "acounts"),
+    "nobody who reviews": (("reviews", "reviewers"), [], "$.reviews.reviewers", "this is empty"),
+    "a register that is none": (("acounts",), {}, "$.acounts", "acounts"),
 }
 
 

@@ -439,7 +439,7 @@ FAULTS: dict[str, tuple[str, tuple[dict[str, Any], ...], str, str]] = {
         "exceptions",
         (accepted("host.umask", reason=""),),
         "$.exceptions[0].reason",
-        "length",
+        "this is empty",
     ),
     "a control that is none": (
         "attestations",
@@ -447,7 +447,12 @@ FAULTS: dict[str, tuple[str, tuple[dict[str, Any], ...], str, str]] = {
         "$.attestations[0].applies_to[1]",
         "there is no check or control kisa/U-68",
     ),
-    "nothing that it applies to": ("attestations", (attested(),), "$.attestations[0].applies_to", "length"),
+    "nothing that it applies to": (
+        "attestations",
+        (attested(),),
+        "$.attestations[0].applies_to",
+        "this is empty",
+    ),
     "an answer that is none": (
         "attestations",
         (attested("kisa/U-64", answer="yes"),),
@@ -458,13 +463,13 @@ FAULTS: dict[str, tuple[str, tuple[dict[str, Any], ...], str, str]] = {
         "attestations",
         (attested("kisa/U-64", evidence=[{"file": "a", "sha256": "b"}]),),
         "$.attestations[0].evidence[0].sha256",
-        "regex",
+        "form",
     ),
     "evidence outside of its folder": (
         "attestations",
         (attested("kisa/U-64", evidence=[{"file": "../shadow", "sha256": "a" * 64}]),),
         "$.attestations[0].evidence[0].file",
-        "regex",
+        "form",
     ),
 }
 
