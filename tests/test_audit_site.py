@@ -463,7 +463,7 @@ FAULTS: dict[str, tuple[str, tuple[dict[str, Any], ...], str, str]] = {
         "attestations",
         (attested("kisa/U-64", evidence=[{"file": "a", "sha256": "b"}]),),
         "$.attestations[0].evidence[0].sha256",
-        "form",
+        "no SHA-256",
     ),
     "evidence outside of its folder": (
         "attestations",
