@@ -76,7 +76,7 @@ def _origin(record: Record, grade: str) -> Iterator[Text]:
 
 
 def _use(kind: Kind) -> Iterator[Text]:
-    yield text("~ is a blank. While one is left, the whole file is refused, with the line of the first.")
+    yield text("~ is a blank. While one is left, the whole file is refused, with the lines of all of them.")
     yield text(
         "When it is filled in, try it with: appliance audit coverage --site FOLDER, and put it at {path}",
         path=f"/etc/banip/audit/{FILES[kind]}",
