@@ -99,6 +99,9 @@ def refusal_of(error: OSError) -> BanipError | None:
         if os.geteuid() == 0:
             remedy = text("root itself is refused: see lsattr, the mount's options and the kernel's log")
         return BadInput(text("this needs more rights"), where=where, remedy=remedy)
+    if error.errno == errno.ENAMETOOLONG:
+        remedy = text("look at this path, or name another one")
+        return BadInput(text("the path is longer than the system takes"), where=where, remedy=remedy)
     if error.errno in _DISK_REFUSES:
         remedy = text("see what dmesg, df and df -i say of it, mend it, then run the same command again")
         return UnfitServer(

@@ -31,8 +31,10 @@ _PLAIN_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Place = tuple[str | int, ...]
 _STEPS = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+#: What msgspec says, and where; the same words may stand in what a person wrote, but not after the place.
+_PLACED = re.compile(r"(.*?)(?: - at `(\$[^` ]*)`)?", re.DOTALL)
 #: A member that nobody knows stands on a line of its own.
-_STRANGE = re.compile(r"Object contains unknown field `(.+)`")
+_STRANGE = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MAP, _LIST = yaml.MappingNode, yaml.SequenceNode
 _WORDS: Mapping[str, re.Pattern[str]] = {
     "tag:yaml.org,2002:null": re.compile(r"null|~|"),
@@ -177,10 +179,10 @@ def typed(document: Document, kind: type[_T]) -> _T:
     try:
         return msgspec.convert(document.value, kind)
     except msgspec.ValidationError as error:
-        said, _, path = str(error).partition(" - at ")
-        if said.endswith("got `null`"):
+        said, path = _PLACED.fullmatch(str(error)).groups("$")  # type: ignore[union-attr]
+        if said.startswith("Expected") and said.endswith("got `null`"):
             refuse(document.name, list(_left_blank(document)))
-        place = tuple(int(index) if index else name for name, index in _STEPS.findall(path.strip("`")))
+        place = tuple(int(index) if index else name for name, index in _STEPS.findall(path))
         strange = _STRANGE.fullmatch(said)
         refuse(
             document.name, [document.problem((*place, *(strange.groups() if strange else ())), misfit(said))]

@@ -35,11 +35,11 @@ _SAYINGS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Text]], ...] = 
         lambda said: text("{name} is missing", name=said[1]),
     ),
     (
-        re.compile(r"Object contains unknown field `(.+)`"),
+        re.compile(r"Object contains unknown field `(.*)`", re.DOTALL),
         lambda said: text("nothing here is called {name}; is it misspelt?", name=said[1]),
     ),
     (
-        re.compile(r"Invalid enum value (.+)"),
+        re.compile(r"Invalid enum value (.+)", re.DOTALL),
         lambda said: text("{value} is none of the words that may stand here", value=said[1]),
     ),
     (

@@ -190,3 +190,11 @@ def test_a_setting_that_nobody_expected_ends_no_audit() -> None:
     (result,) = (one for one in audit(facts_of(odd), "S").results if one.id == case.check)
     assert result.status == "unknown"
     assert "many" in result.observed.en
+
+
+@pytest.mark.parametrize("mode", ["", "rw-r--r--", "0o644", "0644\n", "9", "-1", "{limit}", "٣"])
+def test_a_mode_that_no_file_has_is_no_fact(mode: str) -> None:
+    with pytest.raises(BadInput):
+        facts_of({"files": [{"path": "/etc/shadow", "mode": mode}]})
+    with pytest.raises(BadInput):
+        facts_of({"files": [{"path": "/etc/shadow", "kind": "link", "to_mode": mode or "x"}]})

@@ -757,3 +757,18 @@ def test_what_cannot_be_drafted_says_why(call: Call, words: tuple[str, ...], cod
 
 def test_before_the_first_audit_there_is_nothing_to_draft(call: Call) -> None:
     assert "no audit of this server has been sealed" in call("--kind", "registers", "--lang", "en", code=12)
+
+
+@pytest.mark.parametrize(
+    "place", ["/dev/null/x", "/proc/x", "file", "file/x", "nowhere", "nowhere/x", "x" * 300]
+)
+def test_where_no_folder_can_be_made_nothing_is_called_tampered(
+    call: Call, tmp_path: Path, place: str
+) -> None:
+    sealed(call.root)
+    (tmp_path / "file").touch()
+    (tmp_path / "nowhere").symlink_to(tmp_path / "not" / "here")
+    before = contents(tmp_path)
+    out = call("--out", tmp_path / place, code=2)
+    assert "Banip" not in out
+    assert contents(tmp_path) == before

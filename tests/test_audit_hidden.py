@@ -142,6 +142,32 @@ def test_words_after_a_command_of_sudo_are_no_fact() -> None:
     assert (found.rules[0].commands, found.defaults[0].bound) == (("/bin/mysql ...",), "/bin/mysql ...")
 
 
+def test_who_is_no_account_by_name_cannot_pass_for_one() -> None:
+    """As cvtsudoers tells +kim, %:kim, %#27, %:#27 and #0: each without the mark that sudoers(5) has."""
+    members = [
+        {"netgroup": "kim"},
+        {"nonunixgroup": "kim"},
+        {"usergid": 27},
+        {"nonunixgid": 27},
+        {"userid": 0},
+    ]
+    told = {"User_List": members, "Cmnd_Specs": [{"Commands": [{"command": "ALL"}]}]}
+    (rule,) = remote.parse_sudoers(msgspec.json.encode({"User_Specs": [told]}).decode()).rules
+    assert rule.users == ("+kim", "%:kim", "%#27", "%:#27", "#0")
+
+
+def test_a_group_with_the_number_of_a_powerful_one_is_that_one() -> None:
+    groups: Any = fact_of("host.administrators", "groups")
+    powerful = next(one for one in groups if one["name"] == "sudo")
+    again = {
+        "name": "printers",
+        "gid": powerful["gid"],
+        "members": [f"mallory{number}" for number in range(9)],
+    }
+    found = judged("host.administrators", groups=[*groups, again])
+    assert (found.status, "printers: mallory0" in found.observed.en) == ("fail", True)
+
+
 def test_a_group_that_sudo_asks_for_no_password_is_seen() -> None:
     found = judged("host.sudo-rules", sudo=told_by_cvtsudoers({"Options": [{"exempt_group": "users"}]}))
     assert (found.status, found.observed.en) == ("fail", "Defaults exempt_group=users")

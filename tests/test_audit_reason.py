@@ -182,6 +182,23 @@ def test_reasons_in_reasons_come_to_an_end() -> None:
     assert "...; x" in told(deep)[1]
 
 
+@pytest.mark.parametrize(
+    "sentence", ["{a}" * 40, "see lsattr -d {path}, take it away (chattr -{letters} {path})"]
+)
+def test_a_reason_that_says_itself_again_and_again_is_cut_off(sentence: str) -> None:
+    bomb: dict[str, Any] = {"sentence": "x" * 50}
+    for _ in range(20):
+        bomb = {"sentence": sentence, "values": {"a": bomb, "path": bomb, "letters": "i"}}
+        bomb["values"] = {name: one for name, one in bomb["values"].items() if f"{{{name}}}" in sentence}
+    for words in (
+        *told(bomb),
+        *told("x" * 1_000_000),
+        *told({"sentence": "{a}", "values": {"a": "x" * 1_000_000}}),
+    ):
+        assert len(words) < 5000
+        assert words.endswith("...")
+
+
 # --- Secrets -----------------------------------------------------------------------------------------------
 
 

@@ -515,3 +515,19 @@ def test_by_default_nothing_is_declared() -> None:
     )
     status: Status = by_reference(audit(facts, "S").results, ())["host.approved-accounts"].status
     assert status == "manual"
+
+
+@pytest.mark.parametrize("user", ["+kim", "%:kim", "%:#27", "#0", "mallory", "%#50", "%staff"])
+def test_an_administrator_whom_nobody_approved_is_found_however_sudo_is_told_of_him(user: str) -> None:
+    case = CASES["host.approved-administrators", "pass"]
+    rule = {"users": [user], "run_as": ["ALL"], "commands": ["ALL"]}
+    staff = {"name": "staff", "gid": 50, "members": ["mallory"]}
+    changed = {"sudo": {"installed": True, "rules": [rule]}, "groups": [*case.facts["groups"], staff]}
+    found = case.judged(case.facts | changed)
+    assert (
+        found.status,
+        found.observed.en.startswith("mallory" if user in {"%#50", "%staff"} else user),
+    ) == (
+        "fail",
+        True,
+    )

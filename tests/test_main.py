@@ -383,6 +383,14 @@ def test_a_disk_that_refuses_is_the_machine_s_fault(tmp_path: Path) -> None:
     assert refusal_of(OSError(errno.EBADF, "bad descriptor")) is None, "that is a fault of ours"
 
 
+def test_a_path_that_is_too_long_is_no_fault_of_ours() -> None:
+    with pytest.raises(OSError, match="too long") as met:
+        Path("x" * 300).lstat()
+    refused = refusal_of(met.value)
+    assert refused is not None
+    assert (refused.exit_code, refused.where) == (2, "x" * 300)
+
+
 def test_root_is_not_told_to_become_root() -> None:
     refused = refusal_of(PermissionError(errno.EPERM, os.strerror(errno.EPERM), "/etc/immutable"))
     assert refused is not None

@@ -80,3 +80,22 @@ def refused(content: str) -> BadInputs:
     with pytest.raises(BadInputs) as caught:
         typed(document, File)
     return caught.value
+
+
+@pytest.mark.parametrize(
+    ("line", "place", "said"),
+    [
+        ('"b - at c": 1', "$.entries[0].b - at c", "nothing here is called b - at c;"),
+        ('"b\\nc": 1', "$.entries[0].b\nc", "nothing here is called b\\nc;"),
+        ('"b got `null": 1', "$.entries[0].b got `null", "nothing here is called b got `null;"),
+        ('"": 1', "$.entries[0].", "nothing here is called ;"),
+        ("answer: 'b - at c'", "$.entries[0].answer", "'b - at c' is none of the words"),
+        ("answer: 'b - at `$.name` - at c'", "$.entries[0].answer", "'b - at `$.name` - at c' is none"),
+        ('answer: "b\\nc"', "$.entries[0].answer", "'b\\nc' is none of the words"),
+    ],
+)
+def test_what_a_person_wrote_is_no_part_of_our_sentence(line: str, place: str, said: str) -> None:
+    (problem,) = refused(f"entries:\n  - name: a\n    day: ~\n    {line}\n").problems
+    assert problem.where.endswith(place)
+    assert said in problem.said.render("en")
+    assert not re.search(r"Object|Invalid", problem.said.render("ko"))

@@ -116,6 +116,14 @@ def test_without_an_input_or_an_error_output_a_command_does_what_it_does(
     assert usual.returncode == 0
 
 
+def test_what_we_start_finds_every_stream_open_as_well(tmp_path: Path) -> None:
+    start = "import subprocess\nsubprocess.run(['ls', '/proc/self/fd'], stdin=None, check=True)\n"
+    code = f"from appliance.console import output\nwith output():\n {start.replace(chr(10), chr(10) + ' ')}"
+    usual = shell(f"-c {shlex.quote(code)}", tmp_path).stdout
+    for closed in ("2>&-", "<&-", "<&- 2>&-"):
+        assert shell(f"-c {shlex.quote(code)} {closed}", tmp_path).stdout == usual
+
+
 def test_an_output_that_nobody_reads_to_its_end_is_no_error_of_ours(tmp_path: Path) -> None:
     for command in (COMMANDS["build"], COMMANDS["appliance-help"]):
         done = shell(f"{command} | head -n 1", tmp_path)

@@ -11,7 +11,7 @@ import msgspec
 from appliance.audit.coverage_command import coverage_command
 from appliance.audit.draft_command import draft_command
 from appliance.audit.fix_command import asked_for, fix_options, run_fix, tell_mendable
-from appliance.audit.options import FORMATS, GRADE, SITE, rules_of
+from appliance.audit.options import FORMATS, GRADE, SITE, make_out, rules_of
 from appliance.audit.report_command import report_command
 from appliance.audit.verify_command import verify_command
 from appliance.audit.watch_command import integrity_command, watch_command
@@ -73,6 +73,8 @@ def audit_command(
     from appliance.audit.round import perform  # noqa: PLC0415 - as above
 
     wish = Wish(session.language, formats_named(formats), out)
+    if out is not None:
+        make_out(out)
     if fix is not None:
         run_fix(session, fix, grade, rules_of(site), wish)
         return

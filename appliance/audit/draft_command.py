@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from appliance.audit.options import GRADE, SITE
+from appliance.audit.options import GRADE, SITE, make_out
 from appliance.audit.report_command import Ask, judged, signed_result, tell_sealed
-from appliance.durable import make_folder, naming_a_full_disk, sync_folder, write_all
+from appliance.durable import naming_a_full_disk, sync_folder, write_all
 from appliance.errors import BadInput, Incomplete
 from appliance.text import Event, text
 
@@ -206,7 +206,7 @@ def _result(session: Session, sealed: Sealed, facts: AuditFacts, ask: Ask) -> Au
 
 
 def _lay_down(out: Path, drafts: Sequence[Draft]) -> None:
-    make_folder(out, 0o700)
+    make_out(out)
     for one in drafts:
         _write_new(out / one.file, one.content.encode())
     sync_folder(out)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003 - msgspec resolves annotations at run time
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from appliance.format import Value
 
 FileKind = Literal["file", "folder", "link", "other", "absent"]
+#: Octal digits: whoever reads a facts file counts with them.
+Mode = Annotated[str, Meta(pattern=r"^[0-7]{1,5}$(?!\n)")]
+ModeOrNone = Annotated[str, Meta(pattern=r"^[0-7]{0,5}$(?!\n)")]
 
 
 class File(Value, frozen=True, omit_defaults=True):
@@ -20,10 +24,10 @@ class File(Value, frozen=True, omit_defaults=True):
 
     path: str
     kind: FileKind = "file"
-    mode: str = "0000"
+    mode: Mode = "0000"
     owner: str = ""
     group: str = ""
-    to_mode: str = ""
+    to_mode: ModeOrNone = ""
     to_owner: str = ""
 
     @property

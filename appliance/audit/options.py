@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from appliance.durable import make_folder
 from appliance.errors import BadInput
 from appliance.text import text
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from appliance.format import Grade
 
 FALLBACK_GRADE: Grade = "C"
+#: A file, a device or a link to nothing lies where a folder should be, or nobody can make one there.
+_NO_PLACE = frozenset((errno.EEXIST, errno.ENOTDIR, errno.ENOENT, errno.ELOOP, errno.EINVAL))
 GRADE = click.option(
     "--grade", type=click.Choice(["C", "S", "O"]), help="Grade to audit for; default: the release's."
 )
@@ -41,6 +45,21 @@ def rules_of(site: Path | None) -> SiteRules:
     if site is not None and not site.is_dir():
         raise BadInput(text("there is no such folder"), where=site)
     return read_rules(site or AUDIT_FOLDER)
+
+
+def make_out(out: Path) -> None:
+    """Make the folder that a person names for new files. Raises ``BadInput`` where none can be made."""
+    try:
+        make_folder(out, 0o700)
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        raise BadInput(
+            text("no folder can be made there"),
+            where=out,
+            seen=error.strerror,
+            remedy=text("look at this path, or name another one"),
+        ) from error
 
 
 def grade_of(facts: AuditFacts) -> Grade:

@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Callable  # noqa: TC003 - msgspec resolves annotations at run time
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
 
@@ -20,8 +20,10 @@ from appliance.text import Text, kept, text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: How deep a reason may stand in another; a facts file may be anybody's.
+#: How deep a reason may stand in another, and how long one may be with all its values. A facts file may be
+#: anybody's, and a sentence that names a value a hundred times, which does so too, would fill the memory.
 _DEPTH_MOST = 24
+_LETTERS_MOST = 4000
 _SEVERAL_MOST = 8
 #: What the system's library says in English, said in both languages.
 _REFUSALS: dict[int, Text] = {
@@ -76,10 +78,22 @@ class Reason(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
 def _text(reason: Reason, depth: int) -> Text:
     values = {
-        name: (_text(value, depth - 1) if depth else "...") if isinstance(value, Reason) else value
+        name: (_text(value, depth - 1) if depth else "...") if isinstance(value, Reason) else _short(value)
         for name, value in reason.values.items()
     }
-    return kept(reason.sentence, values)
+    whole = kept(_short(reason.sentence), values)
+    words = _short(str(whole))
+    return whole if words == str(whole) else text("{names}", names=words)
+
+
+_Said = TypeVar("_Said", str, "str | int")
+
+
+def _short(value: _Said) -> _Said:
+    """Return what is short enough as it is, and the beginning of what is not."""
+    if isinstance(value, str) and len(value) > _LETTERS_MOST:
+        return value[:_LETTERS_MOST] + "..."
+    return value
 
 
 def _cleaned(value: str | int | Reason, clean: Callable[[str], str]) -> str | int | Reason:

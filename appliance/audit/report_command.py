@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from appliance.audit.options import FORMATS, GRADE, SITE, grade_of, rules_of
+from appliance.audit.options import FORMATS, GRADE, SITE, grade_of, make_out, rules_of
 from appliance.errors import BadInput, Tampered
 from appliance.text import Event, text
 
@@ -104,6 +104,7 @@ def _write(session: Session, edition: Edition, chosen: tuple[Format, ...], out: 
     name = f"{folder_name(result)}-{result.grade}"
     if edition.redacted:  # of the time it keeps the day
         name = f"{result.taken:%Y%m%d}-{result.grade}-redacted"
+    make_out(out)
     folder = lay_down(out, name, {**reports, RESULT: pretty(result)})
     paths = [str(folder / name) for name in (*reports, RESULT)]
     told = {"folder": str(folder), "reports": paths, "left_out": left_out, "verified": edition.verified}

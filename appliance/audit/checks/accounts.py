@@ -274,13 +274,17 @@ def administrators(facts: AuditFacts, asked: Asked) -> Verdict:
 
 
 def members_of(
-    names: Collection[str], groups: Iterable[Group], accounts: Collection[Account]
+    names: Collection[str], groups: Collection[Group], accounts: Collection[Account]
 ) -> list[tuple[str, str]]:
-    """Return group and member, sorted, root left out; of ``accounts`` also those whose own group it is."""
+    """Return group and member, sorted, root left out; of ``accounts`` also those whose own group it is.
+
+    Groups of one number are one to the kernel and to sudo, under whichever name it is entered again.
+    """
+    numbers = {group.gid for group in groups if group.name in names}
     members = {
         (group.name, member)
         for group in groups
-        if group.name in names
+        if group.gid in numbers
         for member in (*group.members, *(one.name for one in accounts if one.gid == group.gid))
     }
     return sorted(one for one in members if one[1] != "root")

@@ -28,12 +28,18 @@ def administrators_here(facts: AuditFacts) -> Iterator[tuple[str, str]]:
     Raises ``NotRead``.
     """
     accounts = facts.accounts.get()
+    groups = facts.groups.get()
     named = {word for rule in facts.sudo.get().rules for word in rule.users}
-    by_sudo = {word[1:] for word in named if word.startswith("%")}
-    members = members_of(POWERFUL | by_sudo, facts.groups.get(), accounts)
+    by_sudo = {group.name for group in groups if named & {f"%{group.name}", f"%#{group.gid}"}}
+    members = members_of(POWERFUL | by_sudo, groups, accounts)
     yield from ((member, group) for group, member in members)
-    yield from ((one, "sudoers") for one in named if not one.startswith("%") and one != "root")
+    yield from ((one, "sudoers") for one in named if not _is_group(one) and one != "root")
     yield from ((one.name, "UID 0") for one in accounts if one.uid == 0 and one.name != "root")
+
+
+def _is_group(named: str) -> bool:
+    """Tell whether the name service says who is meant; of other kinds of groups nobody here can."""
+    return named.startswith("%") and not named.startswith("%:")
 
 
 def keys_here(facts: AuditFacts) -> list[ApiUser]:

@@ -155,13 +155,27 @@ def _rule(spec: dict[str, Any], command: dict[str, Any]) -> SudoRule:
     )
 
 
+#: How sudoers(5) tells apart who is no account by name; cvtsudoers takes these marks off.
+_MARKS = {
+    "usergroup": "%",
+    "usergid": "%#",
+    "nonunixgroup": "%:",
+    "nonunixgid": "%:#",
+    "netgroup": "+",
+    "userid": "#",
+}
+
+
 def _names(members: Any) -> tuple[str, ...]:  # noqa: ANN401 - cvtsudoers' own shapes
-    """Spell members as sudoers does: %group, !negated; of a command its program: words may be secret."""
+    """Spell members as sudoers does: %group, +netgroup, !negated; of a command its program alone.
+
+    The words after a program may be secret.
+    """
     found = []
     for member in members:
         for kind, value in member.items():
             if kind != "negated":
-                prefix = ("!" if member.get("negated") else "") + ("%" if kind == "usergroup" else "")
+                prefix = ("!" if member.get("negated") else "") + _MARKS.get(kind, "")
                 program_of, _, words = str(value).partition(" ") if kind == "command" else (value, "", "")
                 found.append(f"{prefix}{program_of}{' ...' if words else ''}")
     return tuple(found)
