@@ -47,7 +47,7 @@ _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "H
 _KINDS: dict[int, FileKind] = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
 #: A value behind a name that says what it is (``bindpw=``, a header), or in an address before its host.
 _SECRETS = re.compile(
-    r"(?i)(\b[\w-]*(?:passw(?:or)?d|bindpw|passphrase|secret|token|api[-_]?key|private[-_]?key)[\"']?\s?[=:]\s?"
+    r"(?i)((?:passw(?:or)?d|bindpw|passphrase|secret|token|api[-_]?key|private[-_]?key)[\"']?\s?[=:]\s?"
     r"|\b(?:proxy-)?authorization\b[\"']?\s+|\bx-api-key\b[\"']?\s+|\bBearer\s+|://(?=[^/\s@]*@))"
     r"(?:\"[^\"]*\"|'[^']*'|(?<=://)[^/\s@]*(?=@)|[^\s;,]+)"
 )
