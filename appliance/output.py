@@ -1,5 +1,7 @@
 """The standard output, as the command lines write it: what it refuses is told apart from what a disk refuses.
 
+The error output beside it ends no work, whatever becomes of what goes there.
+
 Without this a full disk behind ``>`` reads like a full disk of ours, the interpreter ends with 120 on top of
 it, and what is written to a closed output is lost in silence.
 """
@@ -10,8 +12,12 @@ import errno
 import io
 import os
 import sys
+from typing import TYPE_CHECKING
 
-_NUMBER = 1
+if TYPE_CHECKING:
+    from typing import TextIO
+
+_NUMBER, _ASIDE = 1, 2
 
 
 class OutputRefused(OSError):
@@ -28,6 +34,21 @@ class _Output(io.FileIO):
             raise OutputRefused(error.errno, error.strerror) from error
 
 
+class _Aside(io.FileIO):
+    """The error output's file: what a full disk behind it refuses is lost, and ends no work.
+
+    As where it is closed, the exit code tells.
+    """
+
+    def write(self, data: object, /) -> int:
+        try:
+            return super().write(data)  # type: ignore[arg-type]
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return len(memoryview(data))  # type: ignore[arg-type]
+
+
 def open_output() -> None:
     """Take the process's standard output over. Raises ``OutputRefused`` where it is closed.
 
@@ -37,12 +58,17 @@ def open_output() -> None:
     _fill()
     if is_closed:
         raise OutputRefused(errno.EBADF, os.strerror(errno.EBADF))
-    given = sys.stdout
-    if not isinstance(given, io.TextIOWrapper) or not _is_the_process_s(given):
-        return  # somebody who calls us listens
-    raw = _Output(_NUMBER, "wb", closefd=False)
+    sys.stdout = _taken_over(sys.stdout, _NUMBER, _Output)
+    sys.stderr = _taken_over(sys.stderr, _ASIDE, _Aside)
+
+
+def _taken_over(given: TextIO, number: int, kind: type[io.FileIO]) -> TextIO:
+    """Return a stream with a file of ours behind it, or the one that somebody put there who calls us."""
+    if not isinstance(given, io.TextIOWrapper) or not _is_the_process_s(given, number, kind):
+        return given
+    raw = kind(number, "wb", closefd=False)
     is_unbuffered = isinstance(given.buffer, io.RawIOBase)
-    sys.stdout = io.TextIOWrapper(
+    return io.TextIOWrapper(
         raw if is_unbuffered else io.BufferedWriter(raw),
         encoding=given.encoding,
         errors=given.errors,
@@ -51,9 +77,9 @@ def open_output() -> None:
     )
 
 
-def _is_the_process_s(stream: io.TextIOWrapper) -> bool:
+def _is_the_process_s(stream: io.TextIOWrapper, number: int, kind: type[io.FileIO]) -> bool:
     try:
-        return stream.fileno() == _NUMBER and not isinstance(getattr(stream.buffer, "raw", None), _Output)
+        return stream.fileno() == number and not isinstance(getattr(stream.buffer, "raw", None), kind)
     except (OSError, ValueError):
         return False
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 from datetime import date, datetime, timezone
@@ -28,6 +30,7 @@ from appliance.audit.result import audit, by_reference
 from appliance.audit.seal import key_path, link_of, own_key, seal
 from appliance.audit.site import AUDIT_FOLDER, no_rules, read_rules
 from appliance.document import document_from_bytes
+from appliance.format import canonical_json, sha256_hex
 from appliance.problems import BadInputs
 from appliance.release import Server
 from appliance.text import printable, text
@@ -772,3 +775,44 @@ def test_where_no_folder_can_be_made_nothing_is_called_tampered(
     out = call("--out", tmp_path / place, code=2)
     assert "Banip" not in out
     assert contents(tmp_path) == before
+
+
+def test_what_one_of_two_drafts_left_is_in_nobodys_way(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed(call.root)
+
+    def full(descriptor: int, content: bytes) -> None:
+        os.write(descriptor, content[:9])
+        if b"attestations:" in content:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("appliance.audit.draft_command.write_all", full)
+        call("--out", tmp_path / "out", code=20)
+    assert list((tmp_path / "out").iterdir()) == []
+    call("--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "taken", ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00", "2026-01-01T00:00:00"]
+)
+@pytest.mark.parametrize(("name", "code"), [("record.json", 11), ("audit.json", 2)])
+def test_a_time_that_no_clock_shows_is_no_fault_of_ours(
+    call: Call, tmp_path: Path, name: str, taken: str, code: int
+) -> None:
+    """Whoever has a key of their own seals what they like."""
+    folder = sealed(tmp_path / "elsewhere")
+    key = own_key(tmp_path / "elsewhere")
+    assert key is not None
+    given = {one: (folder / one).read_bytes() for one in ("facts.json", "audit.json", "record.json")}
+    given["history.json"] = (folder / "history.json").read_bytes()
+    given[name] = canonical_json(json.loads(given[name]) | {"taken": taken})
+    about = json.loads(given["record.json"]) | {"result": sha256_hex(given["audit.json"])}
+    given["record.json"] = canonical_json(about)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    for one, content in seal(given, key).items():
+        (folder / one).write_bytes(content)
+    out = call(folder, "--kind", "attestations", code=code)
+    assert "Traceback" not in out

@@ -116,6 +116,19 @@ def test_without_an_input_or_an_error_output_a_command_does_what_it_does(
     assert usual.returncode == 0
 
 
+@every_command
+def test_a_full_disk_behind_the_error_output_costs_nothing_but_what_goes_there(
+    command: str, tmp_path: Path
+) -> None:
+    usual = shell(command, tmp_path)
+    done = shell(f"{command} 2> /dev/full", tmp_path)
+    assert (done.returncode, done.stdout) == (usual.returncode, usual.stdout)
+    done = shell(f"{command} > /dev/full 2> /dev/full", tmp_path)
+    assert done.returncode == 20
+    done = shell(f"{command} nothing > /dev/full 2> /dev/full", tmp_path)
+    assert done.returncode == (20 if "--help" in command else 2)  # help is told before the rest is read
+
+
 def test_what_we_start_finds_every_stream_open_as_well(tmp_path: Path) -> None:
     start = "import subprocess\nsubprocess.run(['ls', '/proc/self/fd'], stdin=None, check=True)\n"
     code = f"from appliance.console import output\nwith output():\n {start.replace(chr(10), chr(10) + ' ')}"

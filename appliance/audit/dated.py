@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 #: No decision holds longer without somebody who decides it anew.
 YEARS_MOST = 5
+_YEARS = (1970, 9998)
 #: A day ends when it ends in Korea, wherever and by whatever zone the server keeps its clock.
 KOREA = timezone(timedelta(hours=9), "KST")
 Day = date
@@ -46,6 +47,11 @@ class Attached(Value, frozen=True):
 
     file: EvidenceName
     sha256: Sha256
+
+
+def is_of_a_clock(moment: datetime) -> bool:
+    """Tell whether a clock may show a moment: beyond these years days cannot be counted in Korean time."""
+    return moment.tzinfo is not None and _YEARS[0] <= moment.year <= _YEARS[1]
 
 
 def korean_day(moment: datetime) -> Day:

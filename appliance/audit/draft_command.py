@@ -7,7 +7,7 @@ refused, and every audit with it, until its last blank is filled in.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -206,10 +206,14 @@ def _result(session: Session, sealed: Sealed, facts: AuditFacts, ask: Ask) -> Au
 
 
 def _lay_down(out: Path, drafts: Sequence[Draft]) -> None:
+    """Write all of them, or none: what is left of a run that failed would be in the way of the next."""
     make_out(out)
-    for one in drafts:
-        _write_new(out / one.file, one.content.encode())
-    sync_folder(out)
+    with ExitStack() as undo:
+        for one in drafts:
+            _write_new(out / one.file, one.content.encode())
+            undo.callback((out / one.file).unlink, missing_ok=True)
+        sync_folder(out)
+        undo.pop_all()
 
 
 def _write_new(path: Path, content: bytes) -> None:

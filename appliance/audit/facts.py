@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 # msgspec resolves annotations at run time
+from appliance.audit.dated import is_of_a_clock
 from appliance.audit.facts_host import (  # noqa: TC001
     Account,
     Clock,
@@ -65,8 +66,6 @@ if TYPE_CHECKING:
     from appliance.text import Text
 
 _T = TypeVar("_T")
-#: Years that a clock may show; beyond them days cannot be counted in Korean time.
-_YEARS = (1970, 9998)
 
 
 class NotRead(Exception):
@@ -191,7 +190,7 @@ def facts_from_bytes(data: bytes, where: object) -> AuditFacts:
         facts = msgspec.json.decode(data, type=AuditFacts)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(text("this is not a facts file of an audit"), where=where, seen=error) from error
-    if facts.taken.tzinfo is None or not _YEARS[0] <= facts.taken.year <= _YEARS[1]:
+    if not is_of_a_clock(facts.taken):
         place, seen = f"{where}: $.taken", facts.taken.isoformat()
         raise BadInput(text("this is not a facts file of an audit"), where=place, seen=seen)
     return facts

@@ -166,10 +166,11 @@ def tell_sealed(session: Session, sealed: Sealed, *, pinned: bool) -> None:
 
 def signed_result(content: bytes, where: Path, ask: Ask) -> AuditResult | None:
     """Read the result that was signed; one of another version can only be judged again."""
+    from appliance.audit.dated import is_of_a_clock  # noqa: PLC0415 - as above
     from appliance.audit.outcome import AuditResult  # noqa: PLC0415 - as above
 
     try:
-        return msgspec.json.decode(content, type=AuditResult)
+        signed = msgspec.json.decode(content, type=AuditResult)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if ask.judges:
             return None
@@ -179,6 +180,10 @@ def signed_result(content: bytes, where: Path, ask: Ask) -> AuditResult | None:
             seen=error,
             remedy=text("judge its facts again: --again"),
         ) from error
+    if not is_of_a_clock(signed.taken):
+        place, seen = f"{where}: $.taken", signed.taken.isoformat()
+        raise BadInput(text("this is not the result of an audit"), where=place, seen=seen)
+    return signed
 
 
 def _history(sealed: Sealed) -> History:

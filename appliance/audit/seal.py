@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from appliance.audit.dated import is_of_a_clock
 from appliance.audit.edition import Record
 from appliance.durable import make_folder, write_file
 from appliance.errors import BadInput, Tampered, Untrusted
@@ -87,7 +88,8 @@ def link_from_bytes(line: bytes) -> Link | None:
         record = msgspec.json.decode(line, type=Record)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return Link(record, line) if line.endswith(b"\n") and line.count(b"\n") == 1 else None
+    is_a_line = line.endswith(b"\n") and line.count(b"\n") == 1
+    return Link(record, line) if is_a_line and is_of_a_clock(record.taken) else None
 
 
 # --- The key -----------------------------------------------------------------------------------------------
