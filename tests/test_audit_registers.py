@@ -531,3 +531,10 @@ def test_an_administrator_whom_nobody_approved_is_found_however_sudo_is_told_of_
         "fail",
         True,
     )
+
+
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00"])
+def test_a_command_of_a_day_that_no_calendar_has_ends_no_audit(at: str) -> None:
+    case = CASES["log.approved-commands", "pass"]
+    state = case.facts["state"] | {"sensitive": [{"command": "adopted", "at": at}]}
+    assert case.judged(case.facts | {"state": state}).status == "unknown"
