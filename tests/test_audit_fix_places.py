@@ -160,3 +160,16 @@ def test_what_is_right_already_need_not_be_writable(host: Path) -> None:
         several = Planned("host.umask", words.title, (MODE, LINE), (), words.title, words.title)
         plan = possible(FixPlan((several,), ()), host)
         assert plan.planned == (several,)
+
+
+@needs_root
+def test_a_folder_that_is_a_link_is_looked_at_where_it_leads(host: Path) -> None:
+    elsewhere = host / "usr" / "profile.d"
+    elsewhere.parent.mkdir()
+    (host / "etc/profile.d").rename(elsewhere)
+    (host / "etc/profile.d").symlink_to("../usr/profile.d")
+    assert refusal(WRITTEN, host) is None
+    with mounted(elsewhere, "ro"):
+        found = refusal(WRITTEN, host)
+    assert found is not None
+    assert "mounted read-only" in found[0]

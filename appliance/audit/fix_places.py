@@ -40,6 +40,8 @@ def blocked(operation: Operation, root: Path) -> Blocked | None:
     if isinstance(operation, ModeSet):
         return _refusal(place, root)
     folder = next(parent for parent in place.parents if parent.exists())
+    if folder.is_symlink():
+        folder = folder.resolve()  # the new file is laid down where it leads to
     if not os.path.lexists(place):
         return _refusal(folder, root)
     return _refusal(folder, root) or _refusal(place, root) or _mounted(place, root)
@@ -110,4 +112,6 @@ def _flags(place: Path) -> int:
 
 def _shown(place: Path, root: Path) -> str:
     """Return a place as it is called on the host."""
+    if not place.is_relative_to(root):
+        return str(place)
     return f"/{place.relative_to(root)}" if place != root else "/"
