@@ -55,7 +55,12 @@ AGREEMENT: tuple[Compared, ...] = (
         "host.ssh-attempts host.ssh-forwarding host.root-remote-login",
         "Of Lynis's 21 options one is left, the port's number, which no guide asks for.",
     ),
-    both("Core dumps", "KRNL-5820", "host.core-dumps"),
+    both(
+        "Core dumps",
+        "KRNL-5820",
+        "host.core-dumps",
+        why="Both find them off; Lynis minds that the role's file and the fix's say so twice.",
+    ),
     both("The kernel's switches", "KRNL-6000", "host.kernel-protection network.kernel-settings"),
     both(
         "Driver of USB storage",
@@ -146,6 +151,7 @@ LEFT: dict[str, str] = {
     "HRDN-7230": "A scanner needs signatures that somebody carries in: the institution's. `host.malware-scanner` says the same.",
     "HTTP-6710": "Lynis reads the configuration that the package brought, which no service uses. What runs is `/etc/banip/gateway.conf`,"
     " which speaks nothing but TLS; the audit asks it by handshakes (`tls.protocols`, `web.only-encrypted`).",
+    "KRNL-5820": "Said twice, and both times no: the role's file, and the fix's own, which also holds where no role is.",
     "KRNL-5788": "The test bed's kernel lies beside the disk, not on it.",
     "KRNL-6000": "In a container the switches are those of the machine around it. In the guest one is left: `kernel.modules_disabled`"
     " would refuse the driver that reads the next bundle's medium.",
