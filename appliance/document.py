@@ -163,7 +163,10 @@ def _indirections(content: str, name: str) -> Iterator[Problem]:
 def _syntax(error: Exception, name: str) -> Problem:
     mark: Any = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     said = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return Problem(f"{name}:{mark.line + 1 if mark else 1}", text("not valid YAML: {error}", error=said))
+    told = text("{names}", names=said)
+    if "tab character" in said:
+        told = text("indented by a tab; YAML takes spaces")
+    return Problem(f"{name}:{mark.line + 1 if mark else 1}", text("not valid YAML: {error}", error=told))
 
 
 # --- Values of our own from a document -------------------------------------------------------------------

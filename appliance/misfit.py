@@ -28,6 +28,15 @@ def _kind(name: str) -> Text | str:
     return _KINDS.get(first, first)
 
 
+def _limit(said: re.Match[str]) -> Text | str:
+    number = said[2]
+    if said[1] == ">=":
+        return text("at least {number}", number=number)
+    if said[1] == "<=":
+        return text("at most {number}", number=number)
+    return f"{said[1]} {number}"
+
+
 #: Messages of msgspec 0.20 and 0.21, and what they mean to somebody who writes the file.
 _SAYINGS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Text]], ...] = (
     (
@@ -58,11 +67,11 @@ _SAYINGS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Text]], ...] = 
     ),
     (
         re.compile(r"Expected `(?:str|array)` of length (>=|<=) (\d+)"),
-        lambda said: text("its length has to be {sign} {limit}", sign=said[1], limit=said[2]),
+        lambda said: text("its length has to be {limit}", limit=_limit(said)),
     ),
     (
         re.compile(r"Expected `(?:int|float)` (>=|<=|>|<) (\S+)"),
-        lambda said: text("it has to be {sign} {limit}", sign=said[1], limit=said[2]),
+        lambda said: text("it has to be {limit}", limit=_limit(said)),
     ),
     (
         re.compile(r"Expected `str` matching regex '\^\[0-9a-f\]\{64\}\$.*"),

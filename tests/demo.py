@@ -227,7 +227,9 @@ def main() -> int:
     """Run the demo."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument(
-        "--keep", action="store_true", help="leave the server running until the next demo or test"
+        "--keep",
+        action="store_true",
+        help="leave the server running; it says how to end it",
     )
     parser.add_argument("--out", type=Path, default=Path("dist/demo"), help="where report and log go")
     options = parser.parse_args()

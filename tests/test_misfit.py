@@ -39,11 +39,11 @@ class File(Struct, forbid_unknown_fields=True):
     [
         ("answer: 'no'", "$.entries[0]", "name is missing"),
         ("name: ''", "$.entries[0].name", "this is empty"),
-        ("name: abcd", "$.entries[0].name", "its length has to be <= 3"),
+        ("name: abcd", "$.entries[0].name", "its length has to be at most 3"),
         ("name: 1", "$.entries[0].name", "text belongs here, and this is a whole number"),
         ("nane: a", "$.entries[0].nane", "nothing here is called nane"),
         ("{name: a, answer: maybe}", "$.entries[0].answer", "'maybe' is none of the words"),
-        ("{name: a, port: 0}", "$.entries[0].port", "it has to be >= 1"),
+        ("{name: a, port: 0}", "$.entries[0].port", "it has to be at least 1"),
         ("{name: a, port: 'x'}", "$.entries[0].port", "a whole number belongs here, and this is text"),
         ("{name: a, share: true}", "$.entries[0].share", "a number belongs here, and this is true or false"),
         ("{name: a, day: 2026-02-31}", "$.entries[0].day", "no date of the calendar"),

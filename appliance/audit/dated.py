@@ -59,6 +59,11 @@ def korean_day(moment: datetime) -> Day:
     return moment.astimezone(KOREA).date()
 
 
+def korean_time(moment: datetime) -> str:
+    """Return a time as clocks in Korea show it, and says so: people copy it onto paper."""
+    return f"{moment.astimezone(KOREA):%Y-%m-%d %H:%M:%S} KST"
+
+
 def date_faults(place: Place, one: Dated) -> Faults:
     """Yield what is wrong with the days of an entry, and with who answers for it."""
     if one.expires < one.date:

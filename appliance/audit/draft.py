@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from appliance.audit.catalogue import checks
-from appliance.audit.dated import KOREA
+from appliance.audit.dated import korean_time
 from appliance.audit.draft_registers import sections
 from appliance.audit.draft_yaml import BLANK, Noted, blanks, document
 from appliance.audit.registers import REGISTERS_FILE
@@ -70,13 +70,16 @@ def _origin(record: Record, grade: str) -> Iterator[Text]:
         number=record.number,
         host=record.host,
         release=record.release,
-        date=f"{record.taken.astimezone(KOREA):%Y-%m-%d %H:%M:%S} KST",
+        date=korean_time(record.taken),
     )
     yield text("grade of this file: {grade}", grade=grade)
 
 
 def _use(kind: Kind) -> Iterator[Text]:
-    yield text("~ is a blank. While one is left, the whole file is refused, with the lines of all of them.")
+    yield text(
+        "~ is a blank. While one is left, the whole file is refused, "
+        "and the lines of the first twenty are told."
+    )
     yield text(
         "When it is filled in, try it with: appliance audit coverage --site FOLDER, and put it at {path}",
         path=f"/etc/banip/audit/{FILES[kind]}",

@@ -47,10 +47,11 @@ def tell_seal(session: Session, written: Written) -> None:
     if history.comparison is not None:
         before = history.comparison.earlier
         words = text(
-            "since record {number} of {date}: {count} statuses changed",
+            "since record {number} of {date}: the status of {checks} checks and {items} items changed",
             number=before.number,
-            date=f"{before.taken:%Y-%m-%d}",
-            count=len(history.comparison.changes),
+            date=str(korean_day(before.taken)),
+            checks=sum("/" not in one.id for one in history.comparison.changes),
+            items=sum("/" in one.id for one in history.comparison.changes),
         )
         session.say(Event("compared", words, {"earlier": before.number}))
     if history.absent is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from appliance.audit.dated import korean_time
 from appliance.errors import BanipError, Incomplete, Tampered, Untrusted
 from appliance.text import Event, text
 
@@ -190,7 +191,7 @@ def _tell(session: Session, link: Link, folder: Path | None) -> None:
     words = text(
         "record {number}  {date}  {grade}  score {score}  head {head}  {place}",
         number=record.number,
-        date=f"{record.taken:%Y-%m-%d %H:%M:%S}",
+        date=korean_time(record.taken),
         grade=record.grade,
         score="-" if record.score is None else record.score,
         head=link.head,

@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from appliance import __version__
+from appliance.audit.dated import korean_time
 from appliance.errors import AlreadyRunning, AuditFindings, Tampered
 from appliance.host import run as run_program
 from appliance.progress import bar_of_progress
@@ -195,7 +196,7 @@ def _words(run: IntegrityRun) -> Text:
     return text(
         "integrity run of {release}, begun {started}: {files} files ({bytes} bytes), {drift} drifted",
         release=run.begun.release,
-        started=run.started.isoformat(timespec="seconds"),
+        started=korean_time(run.started),
         files=run.files_hashed,
         bytes=run.bytes_hashed,
         drift=len(run.drifted()),
@@ -232,14 +233,16 @@ _STAGES = {
 
 
 def _advance(one: Advance) -> Text:
-    return text(
-        "{stage}: {percent} % hashed ({done} of {total} bytes), about {left} s left",
+    so_far = text(
+        "{stage}: {percent} % hashed ({done} of {total} bytes)",
         stage=_STAGES.get(one.stage, one.stage),
         percent=one.percent,
         done=one.bytes_done,
         total=one.bytes_total,
-        left="-" if one.seconds_left is None else one.seconds_left,
     )
+    if one.seconds_left is None:  # nobody knows yet how fast it goes
+        return so_far
+    return text("{so_far}, about {left} s left", so_far=so_far, left=one.seconds_left)
 
 
 # --- In the background -------------------------------------------------------------------------------------

@@ -187,7 +187,8 @@ LABELS: dict[str, Text] = {
         "change since; packages and the journal likewise. Byte code that Python writes is not compared."
     ),
     "limit_guides": text(
-        "Guides: KISA 2026 (Unix servers), N2SF 1.0, NIS AI security guidebook 2025; numbers and titles only."
+        "Guides: KISA 2026 (Unix servers, and of web, databases and virtualization what applies), N2SF 1.0, "
+        "NIS AI security guidebook 2025; numbers and titles only."
     ),
     "signature": text("Confirmation"),
     "officer": text("Security officer"),

@@ -1,4 +1,7 @@
-"""`python -m tests.closed_server shell|run`: a closed server to look around in, removed when you leave."""
+"""`python -m tests.closed_server shell|run`: a closed server to look around in, removed when you leave.
+
+`python -m tests.closed_server end` removes those that were kept (`make demo DEMO=--keep`).
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,13 @@ import sys
 from pathlib import Path
 
 from tests.closed_server import ClosedServerError, NspawnServer, QemuServer, closed_server
+from tests.closed_server.holding import end_kept
 
 
 def main() -> int:
     """Boot, run one command or a shell, say what tried to leave."""
     parser = argparse.ArgumentParser(prog="python -m tests.closed_server", description=__doc__)
-    parser.add_argument("what", choices=["shell", "run"])
+    parser.add_argument("what", choices=["shell", "run", "end"])
     parser.add_argument("--backend", choices=["nspawn", "qemu"], default="nspawn")
     parser.add_argument("--media", type=Path, help="folder to show read-only at /media/usb")
     options, command = sys.argv[1:], []
@@ -24,6 +28,9 @@ def main() -> int:
     told = parser.parse_args(options)
     if told.what == "run" and not command:
         parser.error("run what? `run [options] -- command ...`")
+    if told.what == "end":
+        sys.stdout.writelines(f"removed: {token}\n" for token in end_kept())
+        return 0
     try:
         with closed_server(told.backend, media=told.media) as server:
             if told.what == "shell":

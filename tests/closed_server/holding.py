@@ -24,6 +24,8 @@ import psutil
 from tests.closed_server.interface import ClosedServerError
 
 PREFIX = "banip-server-"
+#: Names the process that holds the lock of a server that was kept.
+_KEEPER = "kept-by"
 NAMESPACES = Path("/run/netns")
 #: A file system in memory: nothing to wait for at each sync, nothing left after a restart of the machine.
 MEMORY = Path("/dev/shm")  # noqa: S108 - folders in it are 0700 and unpredictable, as in the temporary one
@@ -129,8 +131,10 @@ class Holding:
         return child
 
     def keep(self) -> None:
-        """Leave everything in place when this process ends; the next run's sweep removes it."""
+        """Leave everything in place when this process ends, until ``end_kept``."""
         atexit.unregister(self.close)
+        keeper = self.spawn(["sleep", "infinity"], stdin=subprocess.DEVNULL, pass_fds=(self._lock,))
+        (self.folder / _KEEPER).write_text(str(keeper.pid))
 
     def close(self) -> None:
         """Kill, unmount, delete: in that order, each step safe to repeat."""
@@ -175,6 +179,18 @@ def sweep() -> list[str]:
             Holding(folder, lock).close()
             swept.append(folder.name.removeprefix(PREFIX))
     return swept
+
+
+def end_kept() -> list[str]:
+    """Remove the servers that were kept; returns the tokens of all that went."""
+    for shelf in {_shelf(in_memory=False), MEMORY}:
+        for note in shelf.glob(f"{PREFIX}*/{_KEEPER}"):
+            with contextlib.suppress(OSError, ValueError, psutil.NoSuchProcess):
+                keeper = psutil.Process(int(note.read_text()))
+                if keeper.name() == "sleep" and note.stat().st_uid == os.geteuid():
+                    keeper.kill()
+                    psutil.wait_procs([keeper], timeout=10)
+    return sweep()
 
 
 def in_cgroup(leaf: Path, argv: list[str]) -> list[str]:

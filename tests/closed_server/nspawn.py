@@ -222,7 +222,7 @@ class NspawnServer(Commands):
         self._holding.close()
 
     def keep(self) -> str:
-        """Leave it running after this program; returns how to enter it. The next run's sweep removes it."""
+        """Leave it running after this program, until ``end``; returns how to enter it."""
         self._holding.keep()
         return shlex.join(self.entrance("/bin/bash"))
 

@@ -226,7 +226,7 @@ class QemuServer(Commands):
         self._holding.close()
 
     def keep(self) -> str:
-        """Leave it running after this program; returns where. The next run's sweep removes it."""
+        """Leave it running after this program, until ``end``; returns where."""
         self._holding.keep()
         return f"an emulator with its sockets in {self._folder}"
 

@@ -107,7 +107,10 @@ def _lacking(asked: Asked, *papers: Attached) -> Text | None:
     names = asked.declared.lacking(papers)
     if not names:
         return None
-    return text("not in evidence/, or not the file that was named: {names}", names=", ".join(names))
+    return text(
+        "not in evidence/, or not the file that was named: {names}; put it there, or correct its sha256",
+        names=", ".join(names),
+    )
 
 
 # --- Accounts ----------------------------------------------------------------------------------------------

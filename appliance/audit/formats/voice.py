@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from appliance.audit.dated import KOREA, korean_day
+from appliance.audit.dated import korean_day, korean_time
 from appliance.audit.edition import Unavailable
 from appliance.audit.words import GRADE_WORDS, LABELS, STATUS_WORDS
 from appliance.text import printable, text
@@ -119,7 +119,7 @@ def when(moment: datetime, edition: Edition) -> str:
     """Return a time of an audit, as clocks in Korea show it; of a redacted one nothing but the day."""
     if edition.redacted:
         return str(korean_day(moment))
-    return f"{moment.astimezone(KOREA):%Y-%m-%d %H:%M:%S} KST"
+    return korean_time(moment)
 
 
 def limits(voice: Voice) -> list[str]:
