@@ -311,6 +311,28 @@ def test_silence_and_a_complaint_are_no_answer(
     assert fact(program, read).unread is not None
 
 
+@pytest.mark.parametrize(("again", "found"), [("exit 0", 0), ("echo FAIL: $3; exit 1", 1)])
+def test_a_journal_that_is_written_while_it_is_read_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, again: str, found: int
+) -> None:
+    torn = "echo 'FAIL: /x/system.journal (Bad message)'; exit 1"
+    lines = f'case "$*" in *--file*) {again};; *--verify*) {torn};; esac'
+    (tmp_path / "journalctl").write_text(f"#!/bin/sh\n{lines}\n")
+    (tmp_path / "journalctl").chmod(0o755)
+    monkeypatch.setattr(probe, "FOLDERS", (str(tmp_path),))
+    assert len(logs.journal_whole()) == found
+
+
+def test_an_archive_that_does_not_hold_is_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lines = 'case "$*" in *--file*) exit 0;; *) echo "FAIL: /x/system@1.journal (Bad message)"; exit 1;; esac'
+    (tmp_path / "journalctl").write_text(f"#!/bin/sh\n{lines}\n")
+    (tmp_path / "journalctl").chmod(0o755)
+    monkeypatch.setattr(probe, "FOLDERS", (str(tmp_path),))
+    assert logs.journal_whole() == ("/x/system@1.journal (Bad message)",)
+
+
 def test_nothing_found_is_an_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "journalctl").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "journalctl").chmod(0o755)
