@@ -257,6 +257,7 @@ def test_a_program_that_writes_for_ever_is_cut_off(monkeypatch: pytest.MonkeyPat
     assert "more than 1000 bytes" in str(fact("x", lambda: probe.output("yes")).unread)
 
 
+@pytest.mark.real
 def test_what_a_program_leaves_in_the_background_is_not_waited_for(tmp_path: Path) -> None:
     left = tmp_path / "left"
     began = time.monotonic()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from appliance.verify import TrustedBundle
 
+pytestmark = pytest.mark.real
+
 LATER = datetime(2900, 1, 1, tzinfo=timezone.utc)
 LARGE = "models/tiny/large.bin"
 

@@ -24,6 +24,8 @@ from bundle.pair import encrypted_pem, public_pem
 from tests.typed import interrupted
 from tests.world import World, key
 
+pytestmark = pytest.mark.real
+
 BUILD = Path(__file__).parents[1] / "build.py"
 PASSPHRASE = "five words that nobody guesses"
 CUSTODIANS = ("kim", "lee", "park")

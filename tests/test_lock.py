@@ -20,6 +20,8 @@ from bundle.resolve import make_lock
 from bundle.wheels import WheelTarget, build_project
 from tests.project import NOWHERE, Events, TinyProject, make_wheel, sha256
 
+pytestmark = pytest.mark.real
+
 PROJECT = Path(__file__).parents[1]
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=timezone.utc)
 DEBIAN_12 = WheelTarget("3.11", "x86_64-manylinux_2_36")
@@ -253,7 +255,6 @@ def test_where_no_source_is_named_pip_says_where(
     assert locked(project).unlocked == ()
 
 
-@pytest.mark.real
 @pytest.mark.network
 def test_the_real_project_builds_the_same_wheel_twice(tmp_path: Path) -> None:
     from bundle.index import find_index  # noqa: PLC0415 - beside the one test that needs the index
@@ -275,7 +276,6 @@ def test_a_local_project_builds_the_same_wheel_twice(project: TinyProject, tmp_p
     assert file_sha256(first) == file_sha256(second)
 
 
-@pytest.mark.real
 @pytest.mark.network
 def test_the_large_manifest_locks_what_the_index_has_and_lists_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -26,6 +26,8 @@ from tests.world import World, key
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.real
+
 LATER = datetime(2900, 1, 1, tzinfo=timezone.utc)
 HANGUL = re.compile("[\uac00-\ud7a3]")
 EXAMPLE = r"^ *(?:python3 -I )?appliance(?:\.pyz)? ([a-z-].*)"
@@ -202,7 +204,6 @@ def test_a_lack_of_rights_is_said_as_such(world: World) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.real
 def test_with_json_every_line_is_json_wherever_the_option_stands(
     site: Site, world: World, tmp_path: Path
 ) -> None:
@@ -236,7 +237,6 @@ def test_the_plan_is_shown_and_nothing_is_done(site: Site, world: World, tmp_pat
     assert tree(site.root) == before
 
 
-@pytest.mark.real
 def test_korean_is_spoken_when_asked_for(site: Site, world: World, tmp_path: Path) -> None:
     carrier = world.carrier(tmp_path)
     for arguments in (("--lang", "ko", "verify", carrier), ("verify", carrier, "--lang=ko")):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.real
+
 PROJECT = Path(__file__).parent.parent
 PYTHON = shlex.quote(sys.executable)
 #: A command of each command line, of which some write long and some write little.

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from appliance.rag.passages import Passage
     from tests.samples import Sample
 
+pytestmark = pytest.mark.real
+
 PROJECT = Path(__file__).parent.parent
 DOCUMENT = "0" * 64
 HWP = content_of(sample("액체질소탱크-점검지침.hwp"))
@@ -134,7 +136,6 @@ def test_text_is_read_in_the_encodings_that_koreans_use(encoding: str) -> None:
     assert read("a.txt", "점검 주기는 45일".encode(encoding))[0].text == "점검 주기는 45일"
 
 
-@pytest.mark.real
 def test_a_long_hwp_of_many_sectors_is_read_whole() -> None:
     paragraphs = [f"{number}번 항목은 {number * 7919}원이다." for number in range(3000)]
     for properties in (0, COMPRESSED):
@@ -233,13 +234,11 @@ def test_a_document_that_is_too_large_is_refused_unread() -> None:
         read("a.txt", bytes(documents.FILE_MAX_BYTES + 1))
 
 
-@pytest.mark.real
 @pytest.mark.parametrize("name", ["a.hwpx", "a.docx"])
 def test_an_archive_that_unpacks_to_more_than_it_may_is_refused(name: str) -> None:
     assert refused(name, bomb(claimed=None)) == TOO_MUCH
 
 
-@pytest.mark.real
 def test_an_archive_that_lies_about_its_size_is_refused() -> None:
     assert refused("a.docx", bomb(claimed=1000)) == DAMAGED
 
@@ -260,7 +259,6 @@ def bomb(claimed: int | None) -> bytes:
     return content.replace(struct.pack("<I", 300 << 20), struct.pack("<I", claimed))
 
 
-@pytest.mark.real
 def test_a_compressed_stream_of_hwp_that_unpacks_without_end_is_refused() -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     flood = b"".join(packer.compress(bytes(1 << 20)) for _ in range(600)) + packer.flush()
@@ -303,7 +301,6 @@ def with_member(whole: bytes, name: str, content: bytes) -> bytes:
     return written.getvalue()
 
 
-@pytest.mark.real
 @pytest.mark.parametrize("name", ["a.hwp", "a.hwpx", "a.docx", "a.pdf"])
 def test_damaged_bytes_are_read_or_refused_by_name_and_nothing_else(name: str) -> None:
     whole = {"a.hwp": HWP, "a.hwpx": HWPX, "a.docx": DOCX}.get(name) or pdf()

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.real
+
 ROOTS = [key("root-1"), key("root-2")]
 SECOND = Generation(ROOTS, [key("release-2")])
 PAST = datetime(2020, 1, 1, tzinfo=timezone.utc)

@@ -33,6 +33,8 @@ from tests.attacks.corpus import ATTACKS, Attack, Scene, make_server, whole_worl
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+pytestmark = pytest.mark.real
+
 THEMES = {
     module.__name__.rpartition(".")[2]
     for module in (content, freshness, members, names, neighbours, signatures, sizes, spellings)
@@ -237,7 +239,6 @@ def run_pyz(attack: Attack, scene: Scene, pyz: Path, bundle: Path) -> subprocess
     )
 
 
-@pytest.mark.real
 @pytest.mark.parametrize("attack", BESIDE_PYZ, ids=lambda attack: attack.name)
 def test_a_neighbour_is_not_read_and_changes_nothing(
     attack: Attack, scene: Scene, first_contact: Path
@@ -254,7 +255,6 @@ def test_a_neighbour_is_not_read_and_changes_nothing(
     assert len(scene.site.journal()) == 1 + (attack.exit_code == Untrusted.exit_code)
 
 
-@pytest.mark.real
 def test_the_file_itself_takes_the_bundle_that_nobody_touched(scene: Scene, first_contact: Path) -> None:
     attack = next(attack for attack in BESIDE_PYZ if attack.exit_code == Untrusted.exit_code)
     done = run_pyz(attack, scene, first_contact, scene.world.carrier(scene.medium))
