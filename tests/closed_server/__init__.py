@@ -178,6 +178,5 @@ def _booted(
             # Asked for by a person, who is to know how to get in and how long it lasts.
             print(f"kept, enter it: {server.keep()}")  # noqa: T201
             print("end it: .venv/bin/python -m tests.closed_server end")  # noqa: T201
-            print("the next run of `make demo` or `make test` removes it")  # noqa: T201
         else:
             server.close()
