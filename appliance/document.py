@@ -187,9 +187,8 @@ def typed(document: Document, kind: type[_T]) -> _T:
             refuse(document.name, list(_left_blank(document)))
         place = tuple(int(index) if index else name for name, index in _STEPS.findall(path))
         strange = _STRANGE.fullmatch(said)
-        refuse(
-            document.name, [document.problem((*place, *(strange.groups() if strange else ())), misfit(said))]
-        )
+        place += strange.groups() if strange else ()
+        refuse(document.name, [document.problem(place, misfit(said))])
         raise
 
 
@@ -205,8 +204,7 @@ def _blanks(value: object, place: Place) -> Iterator[Place]:
     """Yield every place that has no value (``~``), in the order of the file."""
     if value is None:
         yield place
-    members = (
-        value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else ())
-    )
+    listed = value if isinstance(value, list) else ()
+    members = value.items() if isinstance(value, dict) else enumerate(listed)
     for step, inner in members:
         yield from _blanks(inner, (*place, step))

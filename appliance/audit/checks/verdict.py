@@ -79,11 +79,8 @@ def judge_one(name: str, facts: AuditFacts, asked: Asked) -> Verdict:
         return CHECKS[name](facts, asked)
     except NotRead as missing:
         return Verdict("unknown", text("not read: {reason}", reason=missing.reason), missing.source)
-    except (
-        ValueError,
-        LookupError,
-        ArithmeticError,
-    ) as odd:  # a setting spelled as nobody expected must not end the audit
+    except (ValueError, LookupError, ArithmeticError) as odd:
+        # A setting spelled as nobody expected must not end the audit.
         return Verdict("unknown", text("not understood: {reason}", reason=repr(odd)), "")
 
 
